@@ -20,6 +20,7 @@ import io
 import json
 import os
 import shutil
+import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -255,6 +256,28 @@ plt.show()
 
 # %%
 assert verdicts == ['inside', 'inside', 'refused', 'refused', 'refused', 'refused']
+
+
+# %% [markdown]
+# ## Files that ship with the project
+#
+# `settings.ini` and `data_samples/` lie beside the package in a clone. After a plain `pip install` only the settings travel
+# along, in the environment's `share` folder. One function knows both places.
+
+# %%
+#| export
+def project_path(name: str) -> Path:
+    "A file or folder that ships with the project: beside the package in a clone, or in the installed `share` folder."
+    import track4d_ref
+    places = [Path(track4d_ref.__file__).parent.parent, Path(sysconfig.get_path('data')) / 'share' / 'track4d_ref']
+    for place in places:
+        if (place / name).exists(): return place / name
+    raise InputError(f'{name} does not ship with this installation; clone the repository and work inside it')
+
+
+# %%
+assert project_path('settings.ini').read_text().startswith('# The scale presets')
+assert 'does not ship' in sentence_of(project_path, 'no_such_sample')
 
 # %% [markdown]
 # ## What we proved
