@@ -26,6 +26,7 @@ from track4d_ref.storage import InputError
 from track4d_ref.cameras import Array, in_image, invert_pose, pixel_centers, project, transform, unproject
 from track4d_ref.clips import Clip, View
 
+
 # %% [markdown]
 # ## Two projections of one track
 #
@@ -47,6 +48,7 @@ def true_motion_track(K: Array, w2c: Array, xyz_world: Array, reference: int) ->
     "M₂D of 4DP-QA Eq. 2: the same points, all of them through the one camera of frame `reference`."
     return project(K, w2c[reference], xyz_world)
 
+
 # %%
 #| export
 def object_points(clip: Clip, object_id: int, points_object: np.ndarray) -> np.ndarray:
@@ -54,6 +56,7 @@ def object_points(clip: Clip, object_id: int, points_object: np.ndarray) -> np.n
     thing = clip.object(object_id)
     xyz_world = transform(thing.world_from_object, np.asarray(points_object, dtype=np.float64))  # (T, N, 3)
     return np.where(thing.present[:, None, None], xyz_world, np.nan)
+
 
 # %%
 #| export
@@ -74,6 +77,7 @@ def point_visibility(view: View, uv_px: np.ndarray, depth_m: np.ndarray, toleran
     if view.depth_m is None: return seen
     surface_m = view.depth_m[_neighbours(view, uv_px)].max(0)  # (T, N); 0 where nothing was measured
     return seen & (depth_m * (1 - tolerance) <= surface_m)
+
 
 # %%
 #| export
@@ -98,6 +102,7 @@ def track_points(clip: Clip, xyz_world: np.ndarray, view_index: int = 0, referen
 def _check_frame(clip: Clip, frame: int) -> None:
     if not 0 <= frame < clip.frames_count:
         raise InputError(f'clip {clip.id}: frame {frame} does not exist; give one from 0 to {clip.frames_count - 1}')
+
 
 # %%
 #| export
@@ -129,6 +134,7 @@ def _depth_view(clip: Clip, view_index: int, frame: int) -> View:
     if view.depth_m is None: raise InputError(f'clip {clip.id}: view {view.name} has no depth; pixels cannot be lifted')
     return view
 
+
 # %%
 #| export
 def lift_pixel(clip: Clip, view_index: int, frame: int, uv_px) -> tuple[int, np.ndarray, np.ndarray]:
@@ -146,6 +152,7 @@ def dense_tracks(clip: Clip, view_index: int = 0, frame: int = 0, step: int = 1)
     ids, _, tracks = lift_pixels(clip, view_index, frame, uv_px)
     known = np.isfinite(tracks[frame]).all(-1)
     return uv_px[known], ids[known], tracks[:, known]
+
 
 # %%
 #| export
