@@ -62,10 +62,10 @@ from itertools import product
 keys = list(settings['tiny'])
 sections = [s for s in settings.sections() if not s.startswith('thresholds')]
 figure, axis = plt.subplots(figsize=(5.5, 6.5), dpi=90)
-axis.imshow([[key in settings[section] for section in sections] for key in keys], aspect='auto', cmap='Blues', vmin=-0.4, vmax=2)
+axis.imshow([[key in settings[section] for section in sections] for key in keys], aspect='auto', cmap='Blues', vmin=-0.1, vmax=4)
 axis.set_xticks(range(len(sections)), sections, rotation=25, ha='right'); axis.set_yticks(range(len(keys)), keys, fontsize=7)
 for row, column in product(range(len(keys)), range(len(sections))):
-    axis.text(column, row, settings[sections[column]].get(keys[row], '').split('/')[-1][:14], ha='center', va='center', fontsize=6.5)
+    axis.text(column, row, settings[sections[column]].get(keys[row], '').split('/')[-1][:10], ha='center', va='center', fontsize=6.5)
 axis.set_title('one dial: our three scales and the published values', fontsize=9)
 plt.show()
 
@@ -86,38 +86,25 @@ assert all(set(settings[s]) <= set(keys) for s in sections)
 class Preset:
     "The numbers of one scale; the fields are the keys of settings.ini."
     name: str
-    frames: int
-    resolution: int              # pixels, of the square simulated clips
-    fps: float
-    objects_min: int
-    objects_max: int
-    patch_size: int
-    merge_size: int
-    temporal_patch_size: int
+    frames: int; resolution: int; fps: float                              # the square simulated clips, in pixels
+    objects_min: int; objects_max: int
+    patch_size: int; merge_size: int; temporal_patch_size: int
     max_tokens: int
-    base: str                    # 'none' or the name or folder of a checkpoint
+    base: str                                                             # 'none', or a checkpoint's name or folder
     vocabulary: int
-    text_layers: int
-    text_width: int
-    text_heads: int
-    text_kv_heads: int
-    vision_layers: int
-    vision_width: int
-    vision_heads: int
-    train_clips: int
-    eval_clips: int
-    questions_per_clip: int
-    batch_clips: int
-    learning_rate: float
-    weight_decay: float
-    warmup_fraction: float
-    gradient_clip: float
+    text_layers: int; text_width: int; text_heads: int; text_kv_heads: int
+    vision_layers: int; vision_width: int; vision_heads: int
+    train_clips: int; eval_clips: int
+    questions_per_clip: int; batch_clips: int
+    learning_rate: float; weight_decay: float; warmup_fraction: float; gradient_clip: float
     train_seconds: float
     seed: int
 
 
 # %%
 #| export
+_KINDS = {int: 'a whole number', float: 'a number', str: 'text'}
+
 def _typed(record: type, values: dict[str, str], where: str, **given):
     "Build dataclass `record` from texts; unknown, missing or ill-typed keys raise InputError."
     fields = {field.name: field.type for field in dataclasses.fields(record) if field.name not in given}
@@ -130,11 +117,17 @@ def _typed(record: type, values: dict[str, str], where: str, **given):
     for key, value in values.items():
         try: typed[key] = fields[key](value)
         except ValueError:
-            raise InputError(f'{where}: {key} = {value!r} is not {fields[key].__name__}; give one') from None
+            raise InputError(f'{where}: {key} = {value!r} is not {_KINDS[fields[key]]}; give one') from None
         if fields[key] is float and not abs(typed[key]) < float('inf'):
             raise InputError(f'{where}: {key} = {value!r} is not a finite number; give one')
     return record(**given, **typed)
 
+
+# %% [markdown]
+# Reading is then two steps: take the section, apply the overrides of `--set key=value`.
+
+# %%
+#| export
 def load_preset(name: str = 'tiny', overrides: tuple[str, ...] = (), path: Path | str | None = None) -> Preset:
     "The preset `name`, with `key=value` overrides applied; InputError names a wrong preset, key or value."
     settings = read_settings(path)
@@ -195,7 +188,7 @@ axis.set_title('what a person gives, and the sentence they read', fontsize=9, lo
 # %%
 tiny = load_preset('tiny')
 assert load_preset('tiny', ('frames=4', 'learning_rate=1e-4')) == dataclasses.replace(tiny, frames=4, learning_rate=1e-4)
-assert "unknown key 'framse'" in sentences[1] and 'is not int' in sentences[2] and 'use 112' in sentences[3]
+assert "unknown key 'framse'" in sentences[1] and 'is not a whole number' in sentences[2] and 'use 112' in sentences[3]
 assert 'no error' not in sentences
 
 

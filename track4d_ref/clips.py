@@ -92,20 +92,24 @@ class Clip:
 
     def segment(self, start: int, stop: int) -> 'Clip':
         "Frames start … stop − 1 as a clip of their own; objects that never appear in it are left out."
-        if not 0 <= start < stop <= self.frames_count:
-            raise InputError(f'clip {self.id}: segment {start}…{stop} does not fit its {self.frames_count} frames')
-        window = slice(start, stop)
-        cut = lambda array: None if array is None else array[window]
-        views = tuple(dataclasses.replace(view, w2c=view.w2c[window], frames=cut(view.frames), depth_m=cut(view.depth_m),
-                                          instances=cut(view.instances), frame_valid=view.frame_valid[window])
-                      for view in self.views)
-        objects = tuple(dataclasses.replace(item, world_from_object=item.world_from_object[window], present=item.present[window])
-                        for item in self.objects if item.present[window].any())
-        return dataclasses.replace(self, views=views, objects=objects, times_s=self.times_s[window])
+        return _cut(self, start, stop)
 
     def __repr__(self) -> str: return clip_summary(self)
 
     def _repr_html_(self) -> str: return clip_html(self)
+
+# %% ../nbs/02_clips.ipynb #56e3ca95
+def _cut(clip: Clip, start: int, stop: int) -> Clip:
+    if not 0 <= start < stop <= clip.frames_count:
+        raise InputError(f'clip {clip.id}: segment {start}…{stop} does not fit its {clip.frames_count} frames')
+    window = slice(start, stop)
+    cut = lambda array: None if array is None else array[window]
+    views = tuple(dataclasses.replace(view, w2c=view.w2c[window], frames=cut(view.frames), depth_m=cut(view.depth_m),
+                                      instances=cut(view.instances), frame_valid=view.frame_valid[window])
+                  for view in clip.views)
+    objects = tuple(dataclasses.replace(item, world_from_object=item.world_from_object[window], present=item.present[window])
+                    for item in clip.objects if item.present[window].any())
+    return dataclasses.replace(clip, views=views, objects=objects, times_s=clip.times_s[window])
 
 # %% ../nbs/02_clips.ipynb #d9c4f871
 def clip_summary(clip: Clip) -> str:
@@ -123,6 +127,7 @@ def thumbnail_strip(view: View, count: int = 6, height: int = 96) -> np.ndarray:
     width = max(1, round(view.width * height / view.height))
     return np.concatenate([np.asarray(Image.fromarray(view.frames[t]).resize((width, height))) for t in chosen], 1)
 
+# %% ../nbs/02_clips.ipynb #d387d8bb
 def clip_html(clip: Clip) -> str:
     "The summary above a strip of thumbnails per view, as self-contained HTML."
     rows = [f'<p style="margin:2px 0;font:12px monospace">{escape(clip_summary(clip))}</p>']
@@ -144,6 +149,7 @@ def _rigid(poses: np.ndarray) -> bool:
     orthonormal = np.allclose(rotation @ rotation.mT, np.eye(3), atol=1e-4)
     return bool(orthonormal and (np.linalg.det(rotation) > 0).all() and np.allclose(poses[:, 3], (0, 0, 0, 1)))
 
+# %% ../nbs/02_clips.ipynb #51cacc8b
 def _check_view(clip: Clip, view: View) -> None:
     T, where = clip.frames_count, f'view {view.name!r}'
     _need(view.height > 0 and view.width > 0, clip, f'{where} has size {view.width}×{view.height}')
@@ -153,8 +159,11 @@ def _check_view(clip: Clip, view: View) -> None:
     _need(view.w2c.shape == (T, 4, 4) and np.isfinite(view.w2c).all(), clip, f'{where}: w2c must be finite ({T}, 4, 4)')
     _need(_rigid(view.w2c), clip, f'{where}: w2c is not a rigid motion (rotation orthonormal, determinant +1)')
     _need(view.frame_valid.shape == (T,) and view.frame_valid.dtype == bool, clip, f'{where}: frame_valid must be ({T},) bool')
+    _check_pixels(clip, view, where)
+
+def _check_pixels(clip: Clip, view: View, where: str) -> None:
     for name, tail, kind in (('frames', (3,), np.uint8), ('depth_m', (), np.float32), ('instances', (), np.int32)):
-        array, shape = getattr(view, name), (T, view.height, view.width, *tail)
+        array, shape = getattr(view, name), (clip.frames_count, view.height, view.width, *tail)
         if array is not None:
             _need(array.shape == shape and array.dtype == kind, clip,
                   f'{where}: {name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}')
@@ -164,6 +173,7 @@ def _check_view(clip: Clip, view: View) -> None:
         unknown = np.setdiff1d(np.unique(view.instances), [0] + [item.id for item in clip.objects])
         _need(not len(unknown), clip, f'{where}: instances holds ids {unknown[:5].tolist()} of no object')
 
+# %% ../nbs/02_clips.ipynb #bcb88bd0
 def _check_object(clip: Clip, item: SceneObject) -> None:
     T, where = clip.frames_count, f'object {item.id}'
     _need(item.id > 0, clip, f'{where}: ids start at 1 (0 is background)')
@@ -217,6 +227,7 @@ def _texts(clip: Clip) -> dict:
             'views': [{'name': view.name, 'height': view.height, 'width': view.width} for view in clip.views],
             'objects': [{'id': item.id, 'label': item.label, 'caption': item.caption, 'agent': item.agent} for item in clip.objects]}
 
+# %% ../nbs/02_clips.ipynb #77a28ad2
 def save_clip(clip: Clip, folder: Path | str) -> None:
     "Check the clip and write its folder, whole or not at all."
     check_clip(clip)
@@ -253,6 +264,7 @@ def load_clip(folder: Path | str) -> Clip:
         raise InputError(f'{folder}: clip.json and world.npz do not fit together ({error!r}); save the clip again') from None
     return clip
 
+# %% ../nbs/02_clips.ipynb #542bc5f0
 def _load_view(folder: Path, index: int, entry: dict, numbers: dict) -> View:
     path = inside(folder, f'view{index}.npz')
     pixels = read_arrays(path) if path.exists() else {}

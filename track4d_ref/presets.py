@@ -31,36 +31,23 @@ def read_settings(path: Path | str | None = None) -> configparser.ConfigParser:
 class Preset:
     "The numbers of one scale; the fields are the keys of settings.ini."
     name: str
-    frames: int
-    resolution: int              # pixels, of the square simulated clips
-    fps: float
-    objects_min: int
-    objects_max: int
-    patch_size: int
-    merge_size: int
-    temporal_patch_size: int
+    frames: int; resolution: int; fps: float                              # the square simulated clips, in pixels
+    objects_min: int; objects_max: int
+    patch_size: int; merge_size: int; temporal_patch_size: int
     max_tokens: int
-    base: str                    # 'none' or the name or folder of a checkpoint
+    base: str                                                             # 'none', or a checkpoint's name or folder
     vocabulary: int
-    text_layers: int
-    text_width: int
-    text_heads: int
-    text_kv_heads: int
-    vision_layers: int
-    vision_width: int
-    vision_heads: int
-    train_clips: int
-    eval_clips: int
-    questions_per_clip: int
-    batch_clips: int
-    learning_rate: float
-    weight_decay: float
-    warmup_fraction: float
-    gradient_clip: float
+    text_layers: int; text_width: int; text_heads: int; text_kv_heads: int
+    vision_layers: int; vision_width: int; vision_heads: int
+    train_clips: int; eval_clips: int
+    questions_per_clip: int; batch_clips: int
+    learning_rate: float; weight_decay: float; warmup_fraction: float; gradient_clip: float
     train_seconds: float
     seed: int
 
 # %% ../nbs/00b_presets.ipynb #b6c4bc2f
+_KINDS = {int: 'a whole number', float: 'a number', str: 'text'}
+
 def _typed(record: type, values: dict[str, str], where: str, **given):
     "Build dataclass `record` from texts; unknown, missing or ill-typed keys raise InputError."
     fields = {field.name: field.type for field in dataclasses.fields(record) if field.name not in given}
@@ -73,11 +60,12 @@ def _typed(record: type, values: dict[str, str], where: str, **given):
     for key, value in values.items():
         try: typed[key] = fields[key](value)
         except ValueError:
-            raise InputError(f'{where}: {key} = {value!r} is not {fields[key].__name__}; give one') from None
+            raise InputError(f'{where}: {key} = {value!r} is not {_KINDS[fields[key]]}; give one') from None
         if fields[key] is float and not abs(typed[key]) < float('inf'):
             raise InputError(f'{where}: {key} = {value!r} is not a finite number; give one')
     return record(**given, **typed)
 
+# %% ../nbs/00b_presets.ipynb #0b0b1ebb
 def load_preset(name: str = 'tiny', overrides: tuple[str, ...] = (), path: Path | str | None = None) -> Preset:
     "The preset `name`, with `key=value` overrides applied; InputError names a wrong preset, key or value."
     settings = read_settings(path)
