@@ -29,15 +29,15 @@ from PIL import Image
 
 # %%
 #| export
-from track4d_ref.storage import InputError, read_arrays, read_json
-from track4d_ref.cameras import invert_pose, pose_from, rotation_about, transform
+from track4d_ref.storage import InputError
+from track4d_ref.cameras import invert_pose, pose_from
 
 # %%
 import json
 import tempfile
 import matplotlib.pyplot as plt
 
-from track4d_ref.cameras import intrinsics, look_at, pixel_centers, project, unproject
+from track4d_ref.cameras import intrinsics, look_at, pixel_centers, project, rotation_about, transform, unproject
 
 # %% [markdown]
 # ## Tables that say where they are wrong
@@ -245,7 +245,7 @@ right, wrong = (rotation_from_quaternion(written_xyzw, order) for order in ('xyz
 
 # %%
 figure = plt.figure(figsize=(6.4, 2.8), dpi=90)
-for column, (rotation, title) in enumerate(((right, 'read as x y z w: 34° about z'), (wrong, 'read as w x y z: upside down'))):
+for column, (rotation, title) in enumerate(((right, 'read as x y z w: 34° about z'), (wrong, 'read as w x y z: a half turn'))):
     axis = figure.add_subplot(1, 2, column + 1, projection='3d')
     for step, color, name in zip(rotation.T, ('#D55E00', '#009E73', '#0072B2'), 'xyz'):
         axis.plot(*np.stack([np.zeros(3), step]).T, color=color, linewidth=2.5); axis.text(*(1.15 * step), name, color=color)
@@ -353,11 +353,6 @@ def centred_pose(source_pose: np.ndarray, centre_m, front, up) -> np.ndarray:
     "world←object (..., 4, 4) from a source's world←object, whose box centre, front and up lie in the source's own axes."
     return source_pose @ pose_from(object_axes(front, up), np.asarray(centre_m, dtype=np.float64))
 
-def box_corners(size_m) -> np.ndarray:
-    "The eight corners (8, 3) of a box in object axes, in metres; the first four lie on the front side."
-    signs = [[x, y, z] for x in (0.5, -0.5) for y in (0.5, -0.5) for z in (0.5, -0.5)]
-    return np.array(signs) * np.asarray(size_m, dtype=np.float64)
-
 def positive_size(size_m: np.ndarray, where: str) -> np.ndarray:
     "The sizes themselves if all lie between 0 and 1 km; InputError otherwise."
     if not ((size_m > 0) & (size_m < 1000)).all():
@@ -377,7 +372,8 @@ def gravity_frame(w2c: np.ndarray, up: np.ndarray) -> np.ndarray:
 size_m = (4.2, 1.8, 1.5)
 kitti_like = pose_from(turns_about(1, np.array([0.5]))[0], np.array([1.0, 1.6, 9.0]))     # camera axes, y down, bottom centre
 pose = centred_pose(kitti_like, centre_m=(0, -0.75, 0), front=(1, 0, 0), up=(0, -1, 0))
-corners_px, _ = project(intrinsics(300.0, 290.0, 170.0, 90.0), np.eye(4), transform(pose, box_corners(size_m)))
+corners_m = np.array([[x, y, z] for x in (0.5, -0.5) for y in (0.5, -0.5) for z in (0.5, -0.5)]) * size_m
+corners_px, _ = project(intrinsics(300.0, 290.0, 170.0, 90.0), np.eye(4), transform(pose, corners_m))
 
 # %%
 EDGES = [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
@@ -385,7 +381,7 @@ figure, axis = plt.subplots(figsize=(5, 2.6), dpi=90)
 for start, stop in EDGES:
     front = start < 4 and stop < 4
     axis.plot(*corners_px[[start, stop]].T, color='#D55E00' if front else '#0072B2', linewidth=2.5 if front else 1.2)
-axis.set(xlim=(0, 400), ylim=(220, 60), aspect='equal', xlabel='u (px)', ylabel='v (px)', title='a car box in our axes; the front is orange')
+axis.set(xlim=(90, 330), ylim=(180, 70), aspect='equal', xlabel='u (px)', ylabel='v (px)', title='a car box in our axes; the front is orange')
 plt.show()
 
 # %%

@@ -10,7 +10,7 @@ large to be true raises InputError with file, line and field."""
 __all__ = ['MAX_TEXT_BYTES', 'MAX_FRAMES', 'MAX_PIXELS', 'read_lines', 'number', 'split_line', 'table_header', 'read_table',
            'whole_numbers', 'numbers', 'field', 'array_of', 'rotation_from_quaternion', 'turns_about', 'check_rigid',
            'open_picture', 'read_picture', 'read_map', 'metric_depth', 'planar_from_ray', 'object_axes', 'centred_pose',
-           'box_corners', 'positive_size', 'gravity_frame']
+           'positive_size', 'gravity_frame']
 
 # %% ../nbs/07_raw.ipynb #2b790b14
 import math
@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 # %% ../nbs/07_raw.ipynb #57c118d3
-from .storage import InputError, read_arrays, read_json
-from .cameras import invert_pose, pose_from, rotation_about, transform
+from .storage import InputError
+from .cameras import invert_pose, pose_from
 
 # %% ../nbs/07_raw.ipynb #16163cf3
 MAX_TEXT_BYTES = 512 * 1024 * 1024
@@ -194,11 +194,6 @@ def object_axes(front, up) -> np.ndarray:
 def centred_pose(source_pose: np.ndarray, centre_m, front, up) -> np.ndarray:
     "world←object (..., 4, 4) from a source's world←object, whose box centre, front and up lie in the source's own axes."
     return source_pose @ pose_from(object_axes(front, up), np.asarray(centre_m, dtype=np.float64))
-
-def box_corners(size_m) -> np.ndarray:
-    "The eight corners (8, 3) of a box in object axes, in metres; the first four lie on the front side."
-    signs = [[x, y, z] for x in (0.5, -0.5) for y in (0.5, -0.5) for z in (0.5, -0.5)]
-    return np.array(signs) * np.asarray(size_m, dtype=np.float64)
 
 def positive_size(size_m: np.ndarray, where: str) -> np.ndarray:
     "The sizes themselves if all lie between 0 and 1 km; InputError otherwise."
