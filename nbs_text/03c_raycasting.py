@@ -1,0 +1,212 @@
+# %% [markdown]
+# # Ray casting
+# > Pictures, exact planar depth and instance maps of many frames at once, in a few hundred tensor operations.
+
+# %%
+#| default_exp raycasting
+
+# %% [markdown]
+# #| export
+# Per pixel only + − × ÷ √ are used, in float32, and every pixel is computed on its own: the same bytes for any batch size
+# and number of threads.
+
+# %% [markdown]
+# * **What** a renderer for the simulator
+# * **Why** its truth is what every later notebook asserts against; its speed sets how much a student can train on
+# * **Paper** none; the renderer stands where the papers use Kubric, SHIFT and Virtual KITTI
+# * **Needs** numpy, torch
+# * **Time** 20 seconds
+# * **Before this** `01_cameras`, `03_textures`, `03a_solids`, `03b_stages`
+
+# %%
+#| export
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from track4d_ref.cameras import camera_center
+from track4d_ref.solids import FAR, solid_normal
+from track4d_ref.stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, LIGHT, NUMBER, ORIGIN, PATTERN, PIXEL, SCALE, SUNWARD,
+                                TAPER, UPWARD, Candidates, Stage, candidates, ray_basis)
+from track4d_ref.textures import LEVELS, TEXELS, pattern_bank, sample_pattern
+
+
+# %%
+#| export
+@dataclass
+class Surface:
+    "What every ray of a batch hits: geometry, then the numbers that lighting needs. All flat (N,) or (3, N)."
+    direction: torch.Tensor       # (3, N) world
+    axis: torch.Tensor            # (3, N) one-hot: which pair of room faces
+    outward: torch.Tensor         # (N,) speed of the ray towards that face
+    depth_m: torch.Tensor         # (N,)
+    frame: torch.Tensor           # (N,)
+    number: torch.Tensor          # (N,) which solid of which frame, -1 for the room
+    instance: torch.Tensor        # (N,)
+    albedo: torch.Tensor | None = None
+    diffuse: torch.Tensor | None = None
+    open_air: torch.Tensor | None = None
+    shine: torch.Tensor | None = None
+
+def _frame_table(stages: list[Stage], offset: float, device) -> torch.Tensor:
+    "Per frame (17, F): origin from the room's middle, ray basis, half room, radians per pixel, open sky."
+    tables = []
+    for stage in stages:
+        room, frames = stage.room, len(stage.w2c)
+        columns = [camera_center(stage.w2c) - (room.low_m + room.high_m) / 2, ray_basis(stage, offset).mT.reshape(frames, 9),
+                   np.tile((room.high_m - room.low_m) / 2, (frames, 1)), 1 / stage.K[:, 0, :1],
+                   np.full((frames, 1), float(room.open_sky))]
+        tables.append(np.concatenate(columns, 1))
+    return torch.from_numpy(np.concatenate(tables).T.astype(np.float32)).to(device)
+
+def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], device) -> Surface:
+    "Rays of all pixels and the room behind everything; walls and ceiling of an open one are sky (FAR)."
+    count, (height, width) = frames.shape[1], size
+    frames = frames[:, :, None, None]
+    i, j = (torch.arange(n, device=device, dtype=torch.float32) for n in size)
+    direction = (frames[3:6] + i[:, None] * frames[9:12]) + j * frames[6:9]                  # (3, F, H, W)
+    reach = (torch.copysign(frames[12:15], direction) - frames[:3]) / (direction + 1e-12)
+    depth = reach.amin(0)
+    x, z = (reach[0] == depth).float(), (reach[2] == depth).float()
+    axis = torch.stack([x, 1 - x - z, z])
+    outward = (axis * direction).sum(0)
+    sky = (1 - z * (outward < 0)) * frames[16]
+    frame = torch.arange(count, device=device).repeat_interleave(height * width)
+    flat = lambda tensor: tensor.reshape(*tensor.shape[:-3], -1)
+    return Surface(flat(direction), flat(axis), flat(outward), flat(depth + sky * FAR), frame,
+                   torch.full_like(frame, -1), torch.zeros_like(frame, dtype=torch.int32))
+
+
+# %%
+#| export
+def _hit_solids(surface: Surface, groups: list[Candidates]) -> list[tuple[Candidates, torch.Tensor, torch.Tensor]]:
+    "Keep the nearest of room and solids at every pixel; returns per kind which candidates won, and their t."
+    key = (surface.depth_m.view(torch.int32).long() << 32) | 0xFFFFFFFF    # positive floats sort like their bits
+    hits, base = [], 0
+    for group in groups:
+        t = group.hit(group.origin, group.direction)
+        mine = (t.view(torch.int32).long() << 32) | group.spread(group.pair_of_row + base)
+        key.scatter_reduce_(0, group.pixel, mine, 'amin')
+        hits.append((group, t, mine))
+        base += group.table.shape[1]
+    surface.depth_m = (key >> 32).int().view(torch.float32)
+    won = []
+    for group, t, mine in hits:
+        winner = (mine == key.index_select(0, group.pixel)).nonzero()[:, 0]
+        pixel, pair = group.pixel[winner], group.pair_of_row[group.row[winner]]
+        surface.number[pixel] = group.integers[NUMBER, pair]
+        surface.instance[pixel] = group.integers[INSTANCE, pair].int()
+        won.append((group, winner, t[winner]))
+    return won
+
+
+# %%
+#| export
+FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64)
+
+def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, bank: torch.Tensor) -> None:
+    "Albedo, diffuse and open-air factors of the room at every pixel."
+    device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n, stage in enumerate(stages)])
+    rows = [np.concatenate([room.colours[:, 0], room.colours[:, 1] - room.colours[:, 0], TEXELS / room.period_m[:, None],
+                            (FACES @ room.to_light).clip(0)[:, None], 0.75 + 0.25 * FACES[:, 2:]], 1)
+            for room in (stage.room for stage in stages)]
+    table = torch.from_numpy(np.concatenate(rows).T.astype(np.float32)).contiguous().to(device)      # (9, 6 clips)
+    patterns = np.concatenate([stage.room.pattern for stage in stages]) * (LEVELS * TEXELS * TEXELS)
+    start = torch.from_numpy(patterns.astype(np.int32)).to(device)
+    x, _, z = surface.axis
+    face = clip.to(device)[surface.frame] * 6 + ((1 - x + z) * 2 + (surface.outward > 0).float()).long()
+    near = torch.minimum(surface.depth_m, torch.tensor(1e3))
+    px, py, pz = frames[:3].index_select(1, surface.frame) + near * surface.direction
+    scale = table[6].index_select(0, face)
+    spread = near * frames[15].index_select(0, surface.frame) * scale
+    u, v = (px + x * (py - px)) * scale, (pz + z * (py - pz)) * scale
+    value = sample_pattern(bank, start.index_select(0, face), u, v, spread * spread / (surface.outward.abs() + 1e-3))
+    surface.albedo = table[:3].index_select(1, face) + value * table[3:6].index_select(1, face)
+    surface.diffuse, surface.open_air = table[7].index_select(0, face), table[8].index_select(0, face)
+    surface.shine = torch.zeros_like(surface.diffuse)
+
+
+# %%
+#| export
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    return vectors / (vectors * vectors).sum(0).sqrt()
+
+def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: torch.Tensor, bank: torch.Tensor) -> None:
+    "The same for the pixels that show solids, plus a highlight (Blinn's half vector to the 16th power)."
+    pixel, pair = group.pixel[winner], group.pair_of_row[group.row[winner]]
+    table, direction = group.table.index_select(1, pair), group.direction.index_select(1, winner)
+    point = table[ORIGIN] + t * direction
+    normal = solid_normal(group.kind, point, table[HALF], table[TAPER])
+    ray = _unit(direction * table[HALF])
+    x, y, z = point * table[HALF]
+    size = normal.abs()
+    x_faces, z_faces = ((size[k] >= size.amax(0)).float() for k in (0, 2))
+    u, v = x + x_faces * (y - x), z + (1 - x_faces) * z_faces * (y - z)
+    spread = t * table[PIXEL] * table[SCALE]
+    facing = -(ray * normal).sum(0)
+    value = sample_pattern(bank, group.integers[PATTERN, pair].int(), u * table[SCALE], v * table[SCALE],
+                           spread * spread / (facing + 1e-2))
+    towards = (normal * table[SUNWARD]).sum(0)
+    shine = (_unit(table[SUNWARD] - ray) * normal).sum(0).clamp(min=0)
+    for _ in range(4): shine = shine * shine
+    surface.albedo[:, pixel] = table[COLOUR] + value * table[CONTRAST]
+    surface.diffuse[pixel] = towards.clamp(min=0)
+    surface.open_air[pixel] = 0.75 + 0.25 * (normal * table[UPWARD]).sum(0)
+    surface.shine[pixel] = table[GLOSS] * shine * (towards > 0)
+
+
+# %%
+#| export
+def _cast_shadows(surface: Surface, groups: list[Candidates]) -> None:
+    "Switch the sun off where a solid other than the surface's own stands in its way."
+    lit = torch.ones_like(surface.diffuse)
+    for group in groups:
+        point = group.origin + surface.depth_m.index_select(0, group.pixel).clamp(max=1e3) * group.direction
+        blocked = group.hit(point, group.spread(group.rows[LIGHT])) < FAR / 2
+        other = surface.number.index_select(0, group.pixel) != group.spread(group.integers[NUMBER, group.pair_of_row])
+        lit.scatter_reduce_(0, group.pixel, 1 - (blocked & other).float(), 'amin')
+    surface.diffuse, surface.shine = surface.diffuse * lit, surface.shine * lit
+
+def _light(surface: Surface, stages: list[Stage]) -> torch.Tensor:
+    "Linear RGB (3, N) from albedo, ambient light, sun and sky."
+    lamps = [np.concatenate([s.room.ambient, s.room.sun, *s.room.sky])[:, None].repeat(len(s.w2c), 1) for s in stages]
+    lamps = torch.from_numpy(np.concatenate(lamps, 1).astype(np.float32)).to(surface.frame.device)
+    lamps = lamps.index_select(1, surface.frame)
+    ambient, sun, horizon, zenith = lamps.reshape(4, 3, -1)
+    rgb = surface.albedo * (ambient * surface.open_air + sun * surface.diffuse) + sun * surface.shine
+    rise = _unit(surface.direction)[2].clamp(0, 1)
+    air = horizon + rise * (zenith - horizon)
+    return rgb + (surface.depth_m >= FAR).float() * (air - rgb)
+
+
+# %%
+#| export
+def _cast(stages: list[Stage], offset: float, size: tuple[int, int], device) -> tuple[torch.Tensor, ...]:
+    "Depth (N,), instance (N,) and linear RGB (3, N) on the grid of rays at (column + offset, row + offset)."
+    bank, frames = pattern_bank(str(device)), _frame_table(stages, offset, device)
+    surface = _hit_room(stages, frames, size, device)
+    won = _hit_solids(surface, candidates(stages, offset, size, device))
+    _paint_room(surface, stages, frames, bank)
+    for group, winner, t in won: _paint_solids(surface, group, winner, t, bank)
+    _cast_shadows(surface, candidates(stages, offset, size, device, casters=True))
+    return surface.depth_m, surface.instance, _light(surface, stages)
+
+@torch.inference_mode()
+def render(stages: list[Stage], device: str = 'cpu', smooth: bool = True) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Per stage frames uint8 (F, H, W, 3), planar depth float32 (F, H, W) (sky: inf), instances int32 (F, H, W).
+
+    All stages must have the same picture size. Depth and instances are exact at pixel centres; `smooth` averages the
+    colours of each centre (weight ½) with its four corners (⅛ each)."""
+    height, width = stages[0].height, stages[0].width
+    depth, instances, rgb = _cast(stages, 0.5, (height, width), device)
+    rgb = rgb.reshape(3, -1, height, width)
+    if smooth:
+        corner = _cast(stages, 0.0, (height + 1, width + 1), device)[2].reshape(3, -1, height + 1, width + 1)
+        sides = corner[..., :-1, :] + corner[..., 1:, :]
+        rgb = rgb / 2 + (sides[..., :-1] + sides[..., 1:]) / 8
+    frames = (rgb.clamp(0, 1).sqrt() * 255 + 0.5).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu().numpy()
+    depth = depth.masked_fill(depth >= FAR, torch.inf).reshape(-1, height, width).cpu().numpy()
+    instances = instances.reshape(-1, height, width).cpu().numpy()
+    cuts = np.cumsum([len(stage.w2c) for stage in stages])[:-1]
+    return list(zip(*(np.split(array, cuts) for array in (frames, depth, instances))))

@@ -1,0 +1,149 @@
+# %% [markdown]
+# # Programs
+# > How cameras and objects move: each motion has a name, a size that shows, and exact poses.
+
+# %%
+#| default_exp programs
+
+# %% [markdown]
+# #| export
+# A camera program is a rigid motion relative to the first camera: translation along its axes (x right, y down, z forward)
+# and the rotation R_y(pan) R_x(tilt) R_z(roll); positive pan is to the right, tilt up, roll clockwise. Object programs drive
+# (speed along a heading, turn rate), spin or toss; headings are counterclockwise from world x, z is up.
+
+# %% [markdown]
+# * **What** programs with names for cameras and objects, written as functions of time
+# * **Why** a clip that is known to hold "pan left" or "turning right" can be asked about, balanced and checked
+# * **Paper** 4DP-QA Table of question types (1: camera movement; 3–6: object motion); the programs are **[ours]**
+# * **Needs** numpy
+# * **Time** 10 seconds
+# * **Before this** `01_cameras`
+
+# %%
+#| export
+import numpy as np
+
+from track4d_ref.cameras import pose_from
+from track4d_ref.storage import InputError
+
+# %%
+#| export
+TRANSLATIONS = {'left': (-1, 0, 0), 'right': (1, 0, 0), 'up': (0, -1, 0), 'down': (0, 1, 0),
+                'forward': (0, 0, 1), 'backward': (0, 0, -1)}                        # in the first camera's axes
+ROTATIONS = {'pan_left': (-1, 0, 0), 'pan_right': (1, 0, 0), 'tilt_up': (0, 1, 0), 'tilt_down': (0, -1, 0),
+             'roll_clockwise': (0, 0, 1), 'roll_counterclockwise': (0, 0, -1)}       # (pan, tilt, roll)
+CAMERA_PROGRAMS = ('static', *TRANSLATIONS, *ROTATIONS, 'orbit_left', 'orbit_right', 'follow', 'handheld')
+OBJECT_PROGRAMS = ('static', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right', 'reversing',
+                   'spinning_left', 'spinning_right', 'tossed')
+
+
+# %%
+#| export
+def camera_rotation(pan_rad, tilt_rad, roll_rad) -> np.ndarray:
+    "R_y(pan) R_x(tilt) R_z(roll), (T, 3, 3), from angles (T,): axes of the camera at t in the first camera's."
+    cp, sp, ct, st, cr, sr = (f(a) for a in np.broadcast_arrays(pan_rad, tilt_rad, roll_rad) for f in (np.cos, np.sin))
+    matrix = [[cp * cr + sp * st * sr, -cp * sr + sp * st * cr, sp * ct],
+              [ct * sr, ct * cr, -st],
+              [-sp * cr + cp * st * sr, sp * sr + cp * st * cr, cp * ct]]
+    return np.stack([np.stack(row, -1) for row in matrix], -2)
+
+def turn_about(axis: np.ndarray, angle_rad: np.ndarray) -> np.ndarray:
+    "Rotations (..., 3, 3) about unit axes (..., 3) by angles (...,), right-handed (Rodrigues' formula)."
+    x, y, z = np.moveaxis(np.broadcast_to(axis, (*np.shape(angle_rad), 3)), -1, 0)
+    zero = 0 * x
+    cross = np.stack([np.stack(row, -1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))], -2)
+    sine, cosine = np.sin(angle_rad)[..., None, None], np.cos(angle_rad)[..., None, None]
+    return np.eye(3) + sine * cross + (1 - cosine) * cross @ cross
+
+
+# %%
+#| export
+def _handheld(rng: np.random.Generator, times_s: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    "Shake: position (T, 3) in metres and angles (T, 3) in radians, two waves each, zero at the first frame."
+    rate_hz, phase = rng.uniform(0.6, 1.8, (2, 6)), rng.uniform(0, 2 * np.pi, (2, 6))
+    waves = np.sin(2 * np.pi * rate_hz * times_s[:, None, None] + phase).sum(1) / 2          # (T, 6)
+    waves = (waves - waves[0]) * strength
+    return waves[:, :3] * 0.02, waves[:, 3:] * np.radians(0.5)
+
+def camera_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, first_w2c: np.ndarray, up: np.ndarray,
+                  distance_m: float, target_m: np.ndarray | None = None) -> np.ndarray:
+    """`w2c` (T, 4, 4) of a camera that starts at `first_w2c` (4, 4) and runs `program`, e.g. 'forward+pan_left'.
+
+    `distance_m` to the scene sets the size of translations and the centre of orbits; `target_m` (T, 3) is followed."""
+    shift, angles, part = np.zeros((len(times_s), 3)), np.zeros((len(times_s), 3)), _progress(rng, times_s)
+    turn = np.broadcast_to(np.eye(3), (len(times_s), 3, 3))
+    for name in program.split('+'):
+        if name in TRANSLATIONS: shift += np.outer(part, TRANSLATIONS[name]) * distance_m * rng.uniform(0.2, 0.35)
+        elif name in ROTATIONS:
+            most = np.radians(rng.uniform(20, 40))
+            angles += np.outer(part, ROTATIONS[name]) * (most * 0.6 if name.startswith('tilt') else most)
+        elif name in ('orbit_left', 'orbit_right'):
+            sign, pivot = (1 if name == 'orbit_right' else -1), np.array([0, 0, distance_m])
+            turn = turn_about(first_w2c[:3, :3] @ up, sign * part * np.radians(rng.uniform(30, 60)))
+            shift = shift + pivot - turn @ pivot
+        elif name == 'follow':
+            if target_m is None: raise InputError("camera program 'follow' needs a moving object to follow")
+            shift += (target_m - target_m[0]) @ first_w2c[:3, :3].T
+        elif name == 'handheld':
+            shake_m, shake_rad = _handheld(rng, times_s, rng.uniform(0.7, 1.3))
+            shift, angles = shift + shake_m, angles + shake_rad
+        elif name != 'static':
+            raise InputError(f'camera program {name!r} does not exist; combine {", ".join(CAMERA_PROGRAMS)} with +')
+    rotation = turn @ camera_rotation(*angles.T)                                             # camera t in camera 0
+    move = pose_from(rotation.mT, -(rotation.mT @ shift[..., None])[..., 0])
+    return move @ first_w2c
+
+def _progress(rng: np.random.Generator, times_s: np.ndarray) -> np.ndarray:
+    "From 0 to 1 over the clip (T,), between uniform and gently eased."
+    part = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
+    ease = rng.uniform(0, 0.5)
+    return (1 - ease) * part + ease * part * part * (3 - 2 * part)
+
+
+# %%
+#| export
+def _turn_profile(rng: np.random.Generator, program: str, count: int, part: np.ndarray) -> np.ndarray:
+    "Heading change (count, T) since the first frame, in radians."
+    sign = rng.choice([-1.0, 1.0], (count, 1))
+    if program.endswith('_left'): sign = np.ones((count, 1))
+    if program.endswith('_right'): sign = -np.ones((count, 1))
+    if program == 'curved': return sign * np.radians(rng.uniform(35, 80, (count, 1))) * part
+    if program.startswith('turning'):
+        start = rng.uniform(0.1, 0.3, (count, 1))
+        return sign * np.radians(rng.uniform(60, 100, (count, 1))) * ((part - start) / 0.6).clip(0, 1)
+    if program.startswith('spinning'): return sign * np.radians(rng.uniform(90, 240, (count, 1))) * part
+    return np.zeros((count, 1)) * part
+
+def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, count: int, speed_mps: tuple[float, float],
+                  agent: bool) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random runs of a program: displacement (count, T, 3) in metres and heading (count, T) in radians.
+
+    Agents move along their front; other things slide in any direction. A toss is ballistic and bounces."""
+    part = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)                      # (T,)
+    heading = rng.uniform(-np.pi, np.pi, (count, 1)) + _turn_profile(rng, program, count, part)
+    speed = rng.uniform(*speed_mps, (count, 1)) * np.ones_like(heading)
+    if program == 'accelerating': speed = speed * (0.15 + 1.85 * part)
+    if program == 'reversing': speed = -speed
+    if program == 'static' or program.startswith('spinning'): speed = speed * 0
+    course = heading if agent or program in ('curved', 'reversing') or program.startswith('turning') else (
+        heading + rng.uniform(-np.pi, np.pi, (count, 1)))
+    velocity = speed[..., None] * np.stack([np.cos(course), np.sin(course), 0 * course], -1)  # (count, T, 3)
+    steps = (velocity[:, 1:] + velocity[:, :-1]) / 2 * np.diff(times_s)[:, None]
+    path = np.concatenate([np.zeros((count, 1, 3)), np.cumsum(steps, 1)], 1)
+    if program == 'tossed': path[..., 2] += bounce(times_s, rng.uniform(2.0, 4.0, count), rng.uniform(0.5, 1.5, count))
+    return path, heading
+
+
+# %%
+#| export
+def bounce(times_s: np.ndarray, up_mps: np.ndarray, height_m: np.ndarray, restitution: float = 0.6) -> np.ndarray:
+    "Heights (count, T) above rest of balls thrown up at `up_mps` (count,) from `height_m` (count,); g = 9.81 m/s²."
+    gravity, time = 9.81, (times_s - times_s[0]) * np.ones((len(up_mps), 1))
+    start, speed, base = np.zeros_like(time), up_mps[:, None] * np.ones_like(time), height_m[:, None] * np.ones_like(time)
+    for _ in range(8):
+        land = start + (speed + np.sqrt(speed ** 2 + 2 * gravity * base)) / gravity
+        past = time > land
+        speed = np.where(past, restitution * (gravity * (land - start) - speed), speed)
+        start, base = np.where(past, land, start), np.where(past, 0, base)
+    since = time - start
+    return (base + speed * since - gravity / 2 * since ** 2).clip(min=0)

@@ -1,0 +1,234 @@
+# %% [markdown]
+# # Scenes
+# > Draw a camera, place objects so that each is seen and each motion shows, and hand the stage to the renderer.
+
+# %%
+#| default_exp scenes
+
+# %% [markdown]
+# #| export
+# Everything is drawn from one numpy Generator per clip. Objects are proposed many at a time and checked in numpy; the first
+# proposal that breaks no rule is taken.
+
+# %% [markdown]
+# * **What** rejection sampling of 4D scenes
+# * **Why** a requested motion that cannot be seen would be a wrong label
+# * **Paper** 4DP-QA §3 (assets are sampled until they fit the question); the rules are **[ours]**
+# * **Needs** numpy
+# * **Time** 20 seconds
+# * **Before this** `03d_programs`, `03e_shapes`, `03f_domains`
+
+# %%
+#| export
+from dataclasses import dataclass
+
+import numpy as np
+
+from track4d_ref.cameras import camera_center, intrinsics, look_at, project
+from track4d_ref.domains import DOMAINS, Domain, Prop, sample_room, sample_scenery
+from track4d_ref.programs import camera_motion, object_motion, turn_about
+from track4d_ref.shapes import MATERIALS, PALETTE, SHAPES, Shape, part_pose, sample_size
+from track4d_ref.stages import Room, Solids
+from track4d_ref.storage import InputError
+from track4d_ref.textures import PATTERNS
+
+# %%
+#| export
+UP = np.array([0.0, 0.0, 1.0])
+PROPOSALS = 48
+
+@dataclass(frozen=True, eq=False)
+class Actor:
+    "An object of a scene with its motion."
+    label: str
+    colour: str
+    program: str
+    size_m: np.ndarray                # (3,)
+    world_from_object: np.ndarray     # (T, 4, 4)
+    pattern: str
+    contrast: float
+
+    @property
+    def radius_m(self) -> float:
+        "Of the circle around its footprint."
+        return float(np.hypot(*self.size_m[:2]) / 2)
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    "Everything of one clip but its pixels."
+    domain: str
+    camera_program: str
+    K: np.ndarray                     # (3, 3)
+    w2c: np.ndarray                   # (T, 4, 4) of the first camera
+    height: int
+    width: int
+    times_s: np.ndarray
+    room: Room
+    scenery: tuple[Prop, ...]
+    actors: tuple[Actor, ...]
+
+
+# %%
+#| export
+class Rejected(Exception):
+    "This draw breaks a rule of the request; draw again."
+
+def _place_camera(rng: np.random.Generator, domain: Domain, roll_rad: float) -> tuple[np.ndarray, float]:
+    "The first `w2c` (4, 4) and the distance to the middle of things."
+    distance, yaw = rng.uniform(*domain.distance_m), np.radians(rng.uniform(-domain.yaw_deg, domain.yaw_deg))
+    pitch, height = np.radians(rng.uniform(*domain.pitch_deg)), rng.uniform(*domain.eye_m)
+    ground = np.array([np.cos(yaw), np.sin(yaw), 0])
+    eye = rng.uniform(-0.4, 0.4, 3) * (1, 1, 0) - distance * ground + height * UP
+    return look_at(eye, eye + ground * np.cos(pitch) + UP * np.sin(pitch), UP, roll_rad), distance
+
+def _propose(rng: np.random.Generator, domain: Domain, program: str, shape: Shape, size_m: np.ndarray, times_s: np.ndarray,
+             K: np.ndarray, w2c: np.ndarray, width: int, distance_m: float) -> tuple[np.ndarray, np.ndarray]:
+    "Centres (PROPOSALS, T, 3) and headings (PROPOSALS, T) that pass through the view at a random frame."
+    path, heading = object_motion(rng, program, times_s, PROPOSALS, domain.speed_mps, shape.agent)
+    anchor = rng.integers(0, len(times_s), PROPOSALS)
+    column = rng.uniform(0.15, 0.85, PROPOSALS) * width
+    reach = rng.uniform(0.5, 1.45, PROPOSALS) * distance_m
+    level = w2c[anchor, 2, :3] * (1, 1, 0)
+    level = level / np.linalg.norm(level, axis=1)[:, None]
+    side = np.cross(level, UP) * ((column - K[0, 2]) / K[0, 0])[:, None]
+    here = camera_center(w2c)[anchor] + (level + side) * reach[:, None]
+    centre = here[:, None] + path - path[np.arange(PROPOSALS), anchor][:, None]
+    rest = size_m[2] / 2 if program != 'tossed' or shape.round and size_m[0] == size_m[2] else np.linalg.norm(size_m) / 2
+    centre[..., 2] = rest + path[..., 2]
+    return centre, heading
+
+
+# %%
+#| export
+def _shows(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    "Which proposals (N, T, 3) are in the picture, big enough, not too near and, if they move, visibly moving."
+    uv, depth = project(K, w2c, centre[:, :, None])                      # (N, T, 1, 2), (N, T, 1)
+    uv, depth = uv[:, :, 0], depth[:, :, 0]
+    height, width = size
+    largest = K[0, 0] * size_m.max() / np.maximum(depth, 0.1)
+    margin = 0.25 * largest
+    inside = (depth > size_m.max() * 0.6 + 0.6) & (uv[..., 0] > margin) & (uv[..., 0] < width - margin)
+    inside &= (uv[..., 1] > margin) & (uv[..., 1] < height - margin)
+    right_size = (largest.min(1) > 0.07 * width) & (largest.max(1) < 0.9 * width)
+    clear = (np.linalg.norm(centre - camera_center(w2c), axis=-1) > np.linalg.norm(size_m) / 2 + 0.5).all(1)
+    return (inside.mean(1) >= 0.75) & right_size & clear
+
+def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: list[Prop], actors: list[Actor]) -> np.ndarray:
+    "Which proposals stay inside the room and touch neither scenery nor the actors placed before."
+    ground = centre[..., :2]
+    low, high = room.low_m[:2] + radius_m + 0.2, room.high_m[:2] - radius_m - 0.2
+    free = ((ground > low) & (ground < high)).all((1, 2)) & (centre[..., 2] < room.high_m[2] - radius_m).all(1)
+    for prop in scenery:
+        if prop.half_m[2] < 0.1: continue
+        gap = np.maximum(np.abs(ground - prop.centre_m[:2]) - prop.half_m[:2], 0)
+        free &= ((gap ** 2).sum(-1) > radius_m ** 2).all(1)
+    for actor in actors:
+        apart = np.linalg.norm(ground - actor.world_from_object[:, :2, 3], axis=-1)
+        free &= (apart > radius_m + actor.radius_m + 0.1).all(1)
+    return free
+
+def _unhidden(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarray, actors: list[Actor]) -> np.ndarray:
+    "Which proposals neither hide an actor nor are hidden by one in more than a quarter of the frames."
+    fine = np.ones(len(centre), bool)
+    uv, depth = project(K, w2c, centre[:, :, None])
+    for actor in actors:
+        other_uv, other_depth = project(K, w2c, actor.world_from_object[:, None, :3, 3])
+        near, front = np.minimum(depth, other_depth), np.where(depth < other_depth, size_m.max(), actor.size_m.max())
+        overlap = np.linalg.norm(uv - other_uv, axis=-1) < 0.5 * K[0, 0] * front / np.maximum(near, 0.1)
+        fine &= overlap.mean((1, 2)) <= 0.25
+    return fine
+
+
+# %%
+#| export
+def _orient(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, program: str, times_s: np.ndarray) -> np.ndarray:
+    "Poses (T, 4, 4) upright with this heading; tossed things tumble."
+    rotation = turn_about(UP, heading)
+    if program == 'tossed':
+        axis = rng.normal(size=3)
+        rotation = turn_about(axis / np.linalg.norm(axis), (times_s - times_s[0]) * rng.uniform(1.5, 4.0)) @ rotation
+    pose = np.tile(np.eye(4), (len(times_s), 1, 1))
+    pose[:, :3, :3], pose[:, :3, 3] = rotation, centre
+    return pose
+
+def _add_actor(rng: np.random.Generator, domain: Domain, label: str, colour: str, program: str, scene_so_far: tuple,
+               actors: list[Actor]) -> Actor:
+    "An actor whose motion breaks no rule; Rejected if none of the proposals does."
+    K, w2c, size, times_s, room, scenery, distance = scene_so_far
+    shape = SHAPES[label]
+    if program.startswith('turning') and not shape.agent: program = program.replace('turning', 'spinning')
+    size_m = sample_size(rng, shape, domain.size_scale)
+    centre, heading = _propose(rng, domain, program, shape, size_m, times_s, K, w2c, size[1], distance)
+    good = _shows(centre, size_m, K, w2c, size) & _free(centre, np.hypot(*size_m[:2]) / 2, room, scenery, actors)
+    good &= _unhidden(centre, size_m, K, w2c, actors)
+    if not good.any(): raise Rejected(f'no room for a {program} {label}')
+    chosen = int(good.argmax())
+    plain = shape.agent or not (program.startswith('spinning') or program == 'tossed' or rng.random() < 0.35)
+    pattern = 'plain' if plain else str(rng.choice(['stripes', 'checker', 'dots', 'zigzag']))
+    return Actor(label, colour, program, size_m, _orient(rng, centre[chosen], heading[chosen], program, times_s), pattern,
+                 0.0 if plain else rng.uniform(0.35, 0.55))
+
+
+# %%
+#| export
+def _camera_fits(w2c: np.ndarray, room: Room, scenery: list[Prop]) -> bool:
+    "Whether the camera stays above the floor, inside the room and outside the scenery."
+    eye = camera_center(w2c)
+    inside = (eye[:, :2] > room.low_m[:2] + 0.3).all() and (eye < room.high_m - 0.2).all() and (eye[:, 2] > 0.35).all()
+    solid = [(np.abs(eye - prop.centre_m) < np.array(prop.half_m) + 0.3).all(1).any() for prop in scenery]
+    return bool(inside and not any(solid))
+
+def _draw_names(rng: np.random.Generator, domain: Domain, count: int) -> list[tuple[str, str]]:
+    "`count` pairs (label, colour) with all colours different."
+    colours = rng.permutation(list(PALETTE))[:count]
+    return [(str(rng.choice(domain.labels)), str(colour)) for colour in colours]
+
+def sample_scene(rng: np.random.Generator, domain_name: str, camera_program: str | None, programs: tuple[str, ...] | None,
+                 count: int, height: int, width: int, times_s: np.ndarray, roll_rad: float) -> Scene:
+    "One draw of a scene; raises Rejected where it breaks a rule."
+    domain = DOMAINS[domain_name]
+    room = sample_room(rng, domain)
+    scenery = sample_scenery(rng, domain, room)
+    camera_program = camera_program or str(rng.choice(domain.camera_programs))
+    focal = width / 2 / np.tan(np.radians(rng.uniform(*domain.fov_deg)) / 2)
+    K = intrinsics(focal, focal, width / 2, height / 2)
+    first, distance = _place_camera(rng, domain, roll_rad)
+    if programs is None: programs = tuple(str(name) for name in rng.choice(domain.object_programs, count))
+    follow = 'follow' in camera_program.split('+')
+    if follow and programs[0] in ('static', 'tossed') or programs[0].startswith('spinning') and follow:
+        programs = ('straight', *programs[1:])
+    w2c, actors = np.tile(first, (len(times_s), 1, 1)), []
+    for index, (label, colour) in enumerate(_draw_names(rng, domain, len(programs))):
+        if index == 0 and not follow: w2c = camera_motion(rng, camera_program, times_s, first, UP, distance)
+        given = (K, w2c, (height, width), times_s, room, scenery, distance)
+        actors.append(_add_actor(rng, domain, label, colour, programs[index], given, actors))
+        if index == 0 and follow:
+            w2c = camera_motion(rng, camera_program, times_s, first, UP, distance, actors[0].world_from_object[:, :3, 3])
+    if not _camera_fits(w2c, room, scenery): raise Rejected(f'{camera_program} leaves the room')
+    return Scene(domain_name, camera_program, K, w2c, height, width, times_s, room, tuple(scenery), tuple(actors))
+
+
+# %%
+#| export
+def _actor_parts(actor: Actor, instance: int) -> list[tuple]:
+    "Rows (kind, half, taper, instance, colours, pattern, period, gloss, shadow, poses) of an actor's solids."
+    body, rows = PALETTE[actor.colour], []
+    for part in SHAPES[actor.label].parts:
+        pose, half_m = part_pose(part, actor.size_m)
+        own = part.material == 'body'
+        colours = np.stack([body * (1 - actor.contrast), body]) if own else np.stack([MATERIALS[part.material]] * 2)
+        rows.append((part.kind, half_m, part.taper, instance, colours, PATTERNS.index(actor.pattern if own else 'plain'),
+                     actor.size_m.max() * 1.3, 0.3 if own else 0.15, half_m.min() > 0.05, actor.world_from_object @ pose))
+    return rows
+
+def scene_solids(scene: Scene) -> Solids:
+    "All solids of a scene: scenery first (instance 0), then the actors' parts (instances 1, 2, …)."
+    still, rows = np.tile(np.eye(4), (len(scene.times_s), 1, 1)), []
+    for prop in scene.scenery:
+        pose = still.copy()
+        pose[:, :3, 3] = prop.centre_m
+        rows.append((prop.kind, np.array(prop.half_m), prop.taper, 0, prop.colours, PATTERNS.index(prop.pattern), prop.period_m,
+                     0.0, prop.half_m[2] > 0.1, pose))
+    for index, actor in enumerate(scene.actors): rows += _actor_parts(actor, index + 1)
+    columns = [np.array(column) for column in zip(*rows)]
+    return Solids(*columns[:-1], columns[-1].swapaxes(0, 1))
