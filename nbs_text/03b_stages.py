@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from track4d_ref.cameras import camera_center
-from track4d_ref.solids import BOX, ELLIPSOID, FRUSTUM, INTERSECT
+from track4d_ref.solids import BOX, ELLIPSOID, FRUSTUM, INTERSECT, NEAR
 from track4d_ref.textures import LEVELS, TEXELS
 
 
@@ -80,16 +80,29 @@ def ray_basis(stage: Stage, offset: float) -> np.ndarray:
     grid = np.array([[offset, 1, 0], [offset, 0, 1], [1, 0, 0]], dtype=np.float64)
     return stage.w2c[:, :3, :3].mT @ np.linalg.inv(stage.K) @ grid
 
+def _front_points(xyz_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Points (..., P, 3) cut at the near plane: those before it and every crossing between two points, with a mask of the valid."
+    start, stop = xyz_camera[..., :, None, :], xyz_camera[..., None, :, :]
+    below, above = start[..., 2] < NEAR, stop[..., 2] >= NEAR
+    part = (NEAR - start[..., 2]) / np.where(below & above, stop[..., 2] - start[..., 2], 1.0)
+    crossing = start + part[..., None] * (stop - start)
+    crosses = below & above
+    points = np.broadcast_to(stop, crossing.shape).copy()
+    points[crosses] = crossing[crosses]
+    shape = (*xyz_camera.shape[:-2], xyz_camera.shape[-2] ** 2)
+    return points.reshape(*shape, 3), np.broadcast_to(above, crosses.shape).reshape(shape)
+
 def _screen_boxes(stage: Stage, xyz_world: np.ndarray, size: tuple[int, int], offset: float) -> np.ndarray:
-    "Pixel rectangles (F, S, 4) left, top, width, height around points (F, S, P, 3); everything if one is behind."
+    "Pixel rectangles (F, S, 4) left, top, width, height around the hulls of points (F, S, P, 3); size 0 if none is in front."
     xyz_camera = xyz_world @ stage.w2c[:, None, :3, :3].mT + stage.w2c[:, None, None, :3, 3]
-    behind = xyz_camera[..., 2] < 0.05
-    uv = (xyz_camera @ stage.K[:, None].mT)[..., :2] / np.maximum(xyz_camera[..., 2:], 0.05) - offset
-    limit = np.array(size[::-1])
-    low = np.clip(np.floor(uv.min(-2)), 0, limit).astype(np.int64)
-    high = np.clip(np.ceil(uv.max(-2)) + 1, 0, limit).astype(np.int64)
-    some = behind.any(-1)
-    low[some], high[some] = 0, limit
+    behind, limit = xyz_camera[..., 2] < NEAR, np.array(size[::-1])
+    uv = (xyz_camera @ stage.K[:, None].mT)[..., :2] / np.maximum(xyz_camera[..., 2:], NEAR) - offset
+    low, high = uv.min(-2), uv.max(-2)
+    cut = behind.any(-1) & ~behind.all(-1)
+    points, valid = _front_points(xyz_camera[cut])
+    uv = (points @ stage.K[np.nonzero(cut)[0]].mT)[..., :2] / np.maximum(points[..., 2:], NEAR) - offset
+    low[cut], high[cut] = (np.where(valid[..., None], uv, np.inf).min(-2), np.where(valid[..., None], uv, -np.inf).max(-2))
+    low, high = np.clip(np.floor(low), 0, limit).astype(np.int64), np.clip(np.ceil(high) + 1, 0, limit).astype(np.int64)
     extent = np.maximum(high - low, 0)
     extent[behind.all(-1)] = 0
     return np.concatenate([low, extent], -1)

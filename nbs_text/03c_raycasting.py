@@ -104,12 +104,13 @@ def _hit_solids(surface: Surface, groups: list[Candidates]) -> list[tuple[Candid
 # %%
 #| export
 FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64)
+OPEN_AIR = np.array([0.75, 0.75, 0.75, 0.75, 1.0, 0.9])     # share of the ambient light; ceilings get it back from the floor
 
 def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, bank: torch.Tensor) -> None:
     "Albedo, diffuse and open-air factors of the room at every pixel."
     device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n, stage in enumerate(stages)])
     rows = [np.concatenate([room.colours[:, 0], room.colours[:, 1] - room.colours[:, 0], TEXELS / room.period_m[:, None],
-                            (FACES @ room.to_light).clip(0)[:, None], 0.75 + 0.25 * FACES[:, 2:]], 1)
+                            (FACES @ room.to_light).clip(0)[:, None], OPEN_AIR[:, None]], 1)
             for room in (stage.room for stage in stages)]
     table = torch.from_numpy(np.concatenate(rows).T.astype(np.float32)).contiguous().to(device)      # (9, 6 clips)
     patterns = np.concatenate([stage.room.pattern for stage in stages]) * (LEVELS * TEXELS * TEXELS)

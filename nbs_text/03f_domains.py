@@ -54,6 +54,7 @@ class Domain:
     sun_deg: tuple[float, float] = (40, 65)                          # height of the light
     warmth: tuple[float, float] = (-0.05, 0.12)
     scenery: str = 'none'
+    ring_deg: float = 360.0                                          # over which the cameras of a ring are spread
 
 
 # %%
@@ -61,13 +62,13 @@ class Domain:
 THINGS = ('ball', 'box', 'cylinder', 'cone', 'car', 'person')
 DOMAINS = {
     'open': Domain(THINGS, ((14, 20), (14, 20)), (8, 8), True, ('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'),
-                   ('plain',), (1.5, 2.4), (-20, -11), (58, 72), (4.5, 6.5)),
+                   ('plain',), (1.4, 2.2), (-20, -11), (56, 70), (3.8, 5.4)),
     'driving': Domain(('car', 'car', 'car', 'person', 'box', 'cone'), ((60, 60), (60, 60)), (20, 20), True, ('clouds', 'speckle'),
-                      ('plain',), (1.9, 2.6), (-12, -7), (60, 75), (10, 14),
+                      ('plain',), (1.8, 2.4), (-13, -8), (58, 72), (7.5, 10.5),
                       ('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left', 'forward+pan_right', 'pan_left',
                        'pan_right', 'follow', 'right', 'left'),
                       ('static', 'straight', 'straight', 'accelerating', 'turning_left', 'turning_right', 'curved'),
-                      (2.0, 4.5), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street'),
+                      (2.0, 4.5), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street', 40.0),
     'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3), False,
                      ('wood', 'wood', 'tiles', 'speckle', 'checker'), ('speckle', 'bricks', 'clouds', 'stripes', 'tiles'),
                      (1.45, 1.75), (-22, -12), (65, 80), (3.6, 4.6),
@@ -91,7 +92,7 @@ def _surface_colours(rng: np.random.Generator, pattern: str, floor: bool) -> np.
     "Two muted linear colours (2, 3): a material's own where it has them, else a pastel and its darker neighbour."
     if floor and pattern in FLOOR_COLOURS: pair = np.array(FLOOR_COLOURS[pattern]) + rng.uniform(-0.06, 0.06, (1, 3))
     else:
-        light = rng.uniform(0.62, 0.86) + rng.uniform(-0.08, 0.08, 3)
+        light = rng.uniform(0.5, 0.74) + rng.uniform(-0.06, 0.06, 3)
         pair = np.stack([light - rng.uniform(0.14, 0.3), light])
     return linear(*pair.clip(0.03, 0.97).ravel()).reshape(2, 3)
 
@@ -105,7 +106,7 @@ def sample_room(rng: np.random.Generator, domain: Domain) -> Room:
     warmth, strength = rng.uniform(*domain.warmth), rng.uniform(0.75, 0.95)
     blue = rng.uniform(0.7, 0.95)
     return Room(np.array([-half_x, -half_y, 0]), np.array([half_x, half_y, rng.uniform(*domain.height_m)]),
-                np.stack([wall] * 4 + [floor, ceiling * 0.5 + 0.5]), np.array([PATTERNS.index(name) for name in names]),
+                np.stack([wall] * 4 + [floor, ceiling * 0.3 + 0.65]), np.array([PATTERNS.index(name) for name in names]),
                 np.array([rng.uniform(1.5, 3.0)] * 4 + [rng.uniform(2.0, 4.0), 2.0]), domain.open_sky,
                 np.array([linear(0.84, 0.89, 0.94), linear(0.35 * blue, 0.6 * blue, blue)]), to_light,
                 strength * np.array([1 + warmth, 1, 1 - warmth]), 0.5 * np.array([1 - warmth / 2, 1, 1 + warmth / 2]))

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from track4d_ref.cameras import camera_center, intrinsics, look_at, project
+from track4d_ref.cameras import camera_center, intrinsics, look_at, pose_from, project
 from track4d_ref.domains import DOMAINS, Domain, Prop, sample_room, sample_scenery
+from track4d_ref.physics import toss
 from track4d_ref.programs import camera_motion, object_motion, turn_about
 from track4d_ref.shapes import MATERIALS, PALETTE, SHAPES, Shape, part_pose, sample_size
 from track4d_ref.stages import Room, Solids
-from track4d_ref.storage import InputError
 from track4d_ref.textures import PATTERNS
 
 # %%
@@ -54,17 +54,28 @@ class Actor:
         return float(np.hypot(*self.size_m[:2]) / 2)
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    "Everything of one clip but its pixels."
-    domain: str
-    camera_program: str
+class World:
+    "What is drawn before anything moves."
+    domain_name: str
     K: np.ndarray                     # (3, 3)
-    w2c: np.ndarray                   # (T, 4, 4) of the first camera
     height: int
     width: int
-    times_s: np.ndarray
+    times_s: np.ndarray               # (T,)
     room: Room
     scenery: tuple[Prop, ...]
+    first_w2c: np.ndarray             # (4, 4)
+    distance_m: float                 # from the camera to the middle of things
+    physics: str                      # 'ballistic' or 'mujoco', for tossed things
+
+    @property
+    def domain(self) -> Domain: return DOMAINS[self.domain_name]
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    "Everything of one clip but its pixels."
+    world: World
+    camera_program: str
+    w2c: np.ndarray                   # (T, 4, 4) of the first camera
     actors: tuple[Actor, ...]
 
 
@@ -81,21 +92,33 @@ def _place_camera(rng: np.random.Generator, domain: Domain, roll_rad: float) -> 
     eye = rng.uniform(-0.4, 0.4, 3) * (1, 1, 0) - distance * ground + height * UP
     return look_at(eye, eye + ground * np.cos(pitch) + UP * np.sin(pitch), UP, roll_rad), distance
 
-def _propose(rng: np.random.Generator, domain: Domain, program: str, shape: Shape, size_m: np.ndarray, times_s: np.ndarray,
-             K: np.ndarray, w2c: np.ndarray, width: int, distance_m: float) -> tuple[np.ndarray, np.ndarray]:
-    "Centres (PROPOSALS, T, 3) and headings (PROPOSALS, T) that pass through the view at a random frame."
-    path, heading = object_motion(rng, program, times_s, PROPOSALS, domain.speed_mps, shape.agent)
-    anchor = rng.integers(0, len(times_s), PROPOSALS)
-    column = rng.uniform(0.15, 0.85, PROPOSALS) * width
-    reach = rng.uniform(0.5, 1.45, PROPOSALS) * distance_m
+def _upright(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, program: str, times_s: np.ndarray) -> np.ndarray:
+    "Poses (N, T, 4, 4) at these centres with these headings; tossed things tumble about a random axis."
+    rotation = turn_about(UP, heading)
+    if program == 'tossed':
+        axis = rng.normal(size=(len(centre), 1, 3))
+        angle = (times_s - times_s[0]) * rng.uniform(1.5, 4.0, (len(centre), 1))
+        rotation = turn_about(axis / np.linalg.norm(axis, axis=-1, keepdims=True), angle) @ rotation
+    return pose_from(rotation, centre)
+
+def _propose(rng: np.random.Generator, world: World, program: str, label: str, size_m: np.ndarray, w2c: np.ndarray) -> np.ndarray:
+    "Poses (PROPOSALS, T, 4, 4) whose centres pass through the view at a random frame."
+    shape, K = SHAPES[label], world.K
+    ball = shape.round and size_m[0] == size_m[2]
+    if program == 'tossed' and world.physics == 'mujoco':
+        poses = toss(rng, world.times_s, label, size_m, PROPOSALS, world.domain.speed_mps)
+    else:
+        path, heading = object_motion(rng, program, world.times_s, PROPOSALS, world.domain.speed_mps, shape.agent)
+        path[..., 2] += size_m[2] / 2 if program != 'tossed' or ball else np.linalg.norm(size_m) / 2
+        poses = _upright(rng, path, heading, program, world.times_s)
+    row, anchor = np.arange(PROPOSALS), rng.integers(0, len(world.times_s), PROPOSALS)
+    column, reach = rng.uniform(0.15, 0.85, PROPOSALS) * world.width, rng.uniform(0.5, 1.4, PROPOSALS) * world.distance_m
     level = w2c[anchor, 2, :3] * (1, 1, 0)
     level = level / np.linalg.norm(level, axis=1)[:, None]
     side = np.cross(level, UP) * ((column - K[0, 2]) / K[0, 0])[:, None]
     here = camera_center(w2c)[anchor] + (level + side) * reach[:, None]
-    centre = here[:, None] + path - path[np.arange(PROPOSALS), anchor][:, None]
-    rest = size_m[2] / 2 if program != 'tossed' or shape.round and size_m[0] == size_m[2] else np.linalg.norm(size_m) / 2
-    centre[..., 2] = rest + path[..., 2]
-    return centre, heading
+    poses[..., :2, 3] += (here[:, :2] - poses[row, anchor, :2, 3])[:, None]
+    return poses
 
 
 # %%
@@ -109,11 +132,11 @@ def _shows(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarra
     margin = 0.25 * largest
     inside = (depth > size_m.max() * 0.6 + 0.6) & (uv[..., 0] > margin) & (uv[..., 0] < width - margin)
     inside &= (uv[..., 1] > margin) & (uv[..., 1] < height - margin)
-    right_size = (largest.min(1) > 0.07 * width) & (largest.max(1) < 0.9 * width)
+    right_size = (largest.min(1) > 0.1 * width) & (largest.max(1) < 0.9 * width)
     clear = (np.linalg.norm(centre - camera_center(w2c), axis=-1) > np.linalg.norm(size_m) / 2 + 0.5).all(1)
     return (inside.mean(1) >= 0.75) & right_size & clear
 
-def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: list[Prop], actors: list[Actor]) -> np.ndarray:
+def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: tuple[Prop, ...], actors: list[Actor]) -> np.ndarray:
     "Which proposals stay inside the room and touch neither scenery nor the actors placed before."
     ground = centre[..., :2]
     low, high = room.low_m[:2] + radius_m + 0.2, room.high_m[:2] - radius_m - 0.2
@@ -141,71 +164,59 @@ def _unhidden(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.nda
 
 # %%
 #| export
-def _orient(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, program: str, times_s: np.ndarray) -> np.ndarray:
-    "Poses (T, 4, 4) upright with this heading; tossed things tumble."
-    rotation = turn_about(UP, heading)
-    if program == 'tossed':
-        axis = rng.normal(size=3)
-        rotation = turn_about(axis / np.linalg.norm(axis), (times_s - times_s[0]) * rng.uniform(1.5, 4.0)) @ rotation
-    pose = np.tile(np.eye(4), (len(times_s), 1, 1))
-    pose[:, :3, :3], pose[:, :3, 3] = rotation, centre
-    return pose
-
-def _add_actor(rng: np.random.Generator, domain: Domain, label: str, colour: str, program: str, scene_so_far: tuple,
+def _add_actor(rng: np.random.Generator, world: World, label: str, colour: str, program: str, w2c: np.ndarray,
                actors: list[Actor]) -> Actor:
     "An actor whose motion breaks no rule; Rejected if none of the proposals does."
-    K, w2c, size, times_s, room, scenery, distance = scene_so_far
     shape = SHAPES[label]
     if program.startswith('turning') and not shape.agent: program = program.replace('turning', 'spinning')
-    size_m = sample_size(rng, shape, domain.size_scale)
-    centre, heading = _propose(rng, domain, program, shape, size_m, times_s, K, w2c, size[1], distance)
-    good = _shows(centre, size_m, K, w2c, size) & _free(centre, np.hypot(*size_m[:2]) / 2, room, scenery, actors)
-    good &= _unhidden(centre, size_m, K, w2c, actors)
+    size_m = sample_size(rng, shape, world.domain.size_scale)
+    poses = _propose(rng, world, program, label, size_m, w2c)
+    centre, size = poses[..., :3, 3], (world.height, world.width)
+    good = _shows(centre, size_m, world.K, w2c, size) & _unhidden(centre, size_m, world.K, w2c, actors)
+    good &= _free(centre, np.hypot(*size_m[:2]) / 2, world.room, world.scenery, actors)
     if not good.any(): raise Rejected(f'no room for a {program} {label}')
-    chosen = int(good.argmax())
-    plain = shape.agent or not (program.startswith('spinning') or program == 'tossed' or rng.random() < 0.35)
+    turns = program.startswith('spinning') or program == 'tossed'
+    plain = shape.agent or not turns and rng.random() < 0.65
     pattern = 'plain' if plain else str(rng.choice(['stripes', 'checker', 'dots', 'zigzag']))
-    return Actor(label, colour, program, size_m, _orient(rng, centre[chosen], heading[chosen], program, times_s), pattern,
-                 0.0 if plain else rng.uniform(0.35, 0.55))
+    return Actor(label, colour, program, size_m, poses[good.argmax()], pattern, 0.0 if plain else rng.uniform(0.35, 0.55))
 
 
 # %%
 #| export
-def _camera_fits(w2c: np.ndarray, room: Room, scenery: list[Prop]) -> bool:
+def camera_fits(w2c: np.ndarray, world: World) -> bool:
     "Whether the camera stays above the floor, inside the room and outside the scenery."
-    eye = camera_center(w2c)
+    eye, room = camera_center(w2c), world.room
     inside = (eye[:, :2] > room.low_m[:2] + 0.3).all() and (eye < room.high_m - 0.2).all() and (eye[:, 2] > 0.35).all()
-    solid = [(np.abs(eye - prop.centre_m) < np.array(prop.half_m) + 0.3).all(1).any() for prop in scenery]
+    solid = [(np.abs(eye - prop.centre_m) < np.array(prop.half_m) + 0.3).all(1).any() for prop in world.scenery]
     return bool(inside and not any(solid))
 
-def _draw_names(rng: np.random.Generator, domain: Domain, count: int) -> list[tuple[str, str]]:
-    "`count` pairs (label, colour) with all colours different."
-    colours = rng.permutation(list(PALETTE))[:count]
-    return [(str(rng.choice(domain.labels)), str(colour)) for colour in colours]
-
-def sample_scene(rng: np.random.Generator, domain_name: str, camera_program: str | None, programs: tuple[str, ...] | None,
-                 count: int, height: int, width: int, times_s: np.ndarray, roll_rad: float) -> Scene:
-    "One draw of a scene; raises Rejected where it breaks a rule."
+def sample_world(rng: np.random.Generator, domain_name: str, height: int, width: int, times_s: np.ndarray, roll_rad: float,
+                 physics: str) -> World:
+    "Room, scenery and first camera of a clip."
     domain = DOMAINS[domain_name]
     room = sample_room(rng, domain)
-    scenery = sample_scenery(rng, domain, room)
-    camera_program = camera_program or str(rng.choice(domain.camera_programs))
-    focal = width / 2 / np.tan(np.radians(rng.uniform(*domain.fov_deg)) / 2)
-    K = intrinsics(focal, focal, width / 2, height / 2)
+    scenery = tuple(sample_scenery(rng, domain, room))
+    focal = max(height, width) / 2 / np.tan(np.radians(rng.uniform(*domain.fov_deg)) / 2)
     first, distance = _place_camera(rng, domain, roll_rad)
-    if programs is None: programs = tuple(str(name) for name in rng.choice(domain.object_programs, count))
+    K = intrinsics(focal, focal, width / 2, height / 2)
+    return World(domain_name, K, height, width, times_s, room, scenery, first, distance, physics)
+
+def sample_scene(rng: np.random.Generator, world: World, camera_program: str | None, programs: tuple[str, ...]) -> Scene:
+    "One draw of a camera motion and of an actor per program; raises Rejected where it breaks a rule."
+    camera_program = camera_program or str(rng.choice(world.domain.camera_programs))
     follow = 'follow' in camera_program.split('+')
-    if follow and programs[0] in ('static', 'tossed') or programs[0].startswith('spinning') and follow:
+    if follow and (programs[0] in ('static', 'tossed') or programs[0].startswith('spinning')):
         programs = ('straight', *programs[1:])
-    w2c, actors = np.tile(first, (len(times_s), 1, 1)), []
-    for index, (label, colour) in enumerate(_draw_names(rng, domain, len(programs))):
-        if index == 0 and not follow: w2c = camera_motion(rng, camera_program, times_s, first, UP, distance)
-        given = (K, w2c, (height, width), times_s, room, scenery, distance)
-        actors.append(_add_actor(rng, domain, label, colour, programs[index], given, actors))
-        if index == 0 and follow:
-            w2c = camera_motion(rng, camera_program, times_s, first, UP, distance, actors[0].world_from_object[:, :3, 3])
-    if not _camera_fits(w2c, room, scenery): raise Rejected(f'{camera_program} leaves the room')
-    return Scene(domain_name, camera_program, K, w2c, height, width, times_s, room, tuple(scenery), tuple(actors))
+    colours, actors = rng.permutation(list(PALETTE)), []
+    w2c = np.tile(world.first_w2c, (len(world.times_s), 1, 1))
+    if not follow: w2c = camera_motion(rng, camera_program, world.times_s, world.first_w2c, UP, world.distance_m)
+    for colour, program in zip(colours, programs):
+        actors.append(_add_actor(rng, world, str(rng.choice(world.domain.labels)), str(colour), program, w2c, actors))
+        if follow and len(actors) == 1:
+            target = actors[0].world_from_object[:, :3, 3]
+            w2c = camera_motion(rng, camera_program, world.times_s, world.first_w2c, UP, world.distance_m, target)
+    if not camera_fits(w2c, world): raise Rejected(f'camera program {camera_program} leaves the room')
+    return Scene(world, camera_program, w2c, tuple(actors))
 
 
 # %%
@@ -223,8 +234,8 @@ def _actor_parts(actor: Actor, instance: int) -> list[tuple]:
 
 def scene_solids(scene: Scene) -> Solids:
     "All solids of a scene: scenery first (instance 0), then the actors' parts (instances 1, 2, …)."
-    still, rows = np.tile(np.eye(4), (len(scene.times_s), 1, 1)), []
-    for prop in scene.scenery:
+    still, rows = np.tile(np.eye(4), (len(scene.w2c), 1, 1)), []
+    for prop in scene.world.scenery:
         pose = still.copy()
         pose[:, :3, 3] = prop.centre_m
         rows.append((prop.kind, np.array(prop.half_m), prop.taper, 0, prop.colours, PATTERNS.index(prop.pattern), prop.period_m,

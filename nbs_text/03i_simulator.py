@@ -1,0 +1,212 @@
+# %% [markdown]
+# # Simulator
+# > Clips whose truth is known: asked for by seed and number, rendered, checked, written.
+
+# %%
+#| default_exp simulator
+
+# %% [markdown]
+# #| export
+# Clip i depends only on (seed, i), the preset and the requests: its random numbers come from `SeedSequence([seed, i])`.
+
+# %% [markdown]
+# * **What** `simulate_clip`, `simulate_clips`, `write_clips`
+# * **Why** all later notebooks take their clips from here
+# * **Paper** 4DP-QA uses Kubric, SHIFT and Virtual KITTI at this place; ours is a reduced scale of them **[ours]**
+# * **Needs** numpy, torch
+# * **Time** 40 seconds
+# * **Before this** `03c_raycasting`, `03h_scenes`
+
+# %%
+#| export
+import dataclasses
+import hashlib
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from track4d_ref.cameras import pose_from
+from track4d_ref.clips import Clip, SceneObject, View, save_clip
+from track4d_ref.domains import DOMAINS
+from track4d_ref.presets import Preset
+from track4d_ref.programs import CAMERA_PROGRAMS, OBJECT_PROGRAMS, turn_about
+from track4d_ref.raycasting import render
+from track4d_ref.scenes import UP, Rejected, Scene, camera_fits, sample_scene, sample_world, scene_solids
+from track4d_ref.shapes import SHAPES
+from track4d_ref.stages import Stage
+from track4d_ref.storage import InputError, read_json, write_json
+
+# %%
+#| export
+TRAINING_DOMAINS = ('open', 'open', 'driving', 'indoor', 'tossed')
+ATTEMPTS = 200
+PRESET_KEYS = ('frames', 'resolution', 'fps', 'objects_min', 'objects_max')      # all that a clip depends on
+
+@dataclass(frozen=True)
+class Request:
+    "What a caller may ask of a clip; None leaves it to chance."
+    domain: str | None = None                        # a key of DOMAINS; 'heldout' only comes when asked for
+    camera_program: str | None = None                # e.g. 'pan_left' or 'forward+pan_left'
+    object_programs: tuple[str, ...] | None = None   # one per object
+    objects: int | None = None
+    height: int | None = None                        # pixels
+    width: int | None = None
+    roll_rad: float = 0.0                            # of the first camera, clockwise
+    rig: str = 'mono'                                # 'mono', 'stereo' or 'ring'
+    views: int = 2                                   # cameras of a ring, 2 … 7
+    baseline_m: float = 0.3                          # of a stereo rig
+    physics: str = 'ballistic'                       # or 'mujoco', for tossed things
+    min_visible: float = 0.0015                      # of the picture, in half the frames, for every object
+    smooth: bool = True                              # antialiased colours
+    device: str = 'cpu'
+
+
+# %%
+#| export
+def _choice(field: str, value, choices) -> None:
+    if value not in choices:
+        raise InputError(f'simulate_clip: {field} = {value!r} does not exist; choose from {", ".join(choices)}')
+
+def check_request(requests: dict) -> Request:
+    "The requests as a `Request`; InputError names an unknown field or value."
+    known = [field.name for field in dataclasses.fields(Request)]
+    for name in requests: _choice('request', name, known)
+    request = Request(**requests)
+    if request.domain is not None: _choice('domain', request.domain, tuple(DOMAINS))
+    for name in (request.camera_program or 'static').split('+'): _choice('camera_program', name, CAMERA_PROGRAMS)
+    for name in request.object_programs or (): _choice('object_programs', name, OBJECT_PROGRAMS)
+    _choice('rig', request.rig, ('mono', 'stereo', 'ring'))
+    _choice('physics', request.physics, ('ballistic', 'mujoco'))
+    for field, low, high in (('objects', 1, 10), ('height', 16, 4096), ('width', 16, 4096), ('views', 2, 7)):
+        value = getattr(request, field)
+        if value is not None and not low <= value <= high:
+            raise InputError(f'simulate_clip: {field} = {value} is out of range; give {low} … {high}')
+    if request.objects and request.object_programs and request.objects != len(request.object_programs):
+        raise InputError(f'simulate_clip: {len(request.object_programs)} object_programs for {request.objects} objects; '
+                         'give one per object')
+    return request
+
+
+# %%
+#| export
+def _draw(rng: np.random.Generator, preset: Preset, request: Request) -> Scene:
+    "One try at a scene; raises Rejected."
+    domain = request.domain or str(rng.choice(TRAINING_DOMAINS))
+    count = request.objects or int(rng.integers(preset.objects_min, preset.objects_max + 1))
+    programs = request.object_programs or tuple(str(name) for name in rng.choice(DOMAINS[domain].object_programs, count))
+    world = sample_world(rng, domain, request.height or preset.resolution, request.width or preset.resolution,
+                         np.arange(preset.frames) / preset.fps, request.roll_rad, request.physics)
+    return sample_scene(rng, world, request.camera_program, programs)
+
+def rig_poses(scene: Scene, request: Request) -> dict[str, np.ndarray]:
+    "Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the middle of things."
+    if request.rig == 'mono': return {'camera': scene.w2c}
+    if request.rig == 'stereo':
+        return {'left': scene.w2c, 'right': pose_from(np.eye(3), np.array([-request.baseline_m, 0, 0])) @ scene.w2c}
+    middle = np.mean([actor.world_from_object[:, :3, 3].mean(0) for actor in scene.actors], 0) * (1, 1, 0)
+    poses = {'camera0': scene.w2c}
+    for number in range(1, request.views):
+        turn = turn_about(UP, np.array(np.radians(scene.world.domain.ring_deg) * number / request.views))
+        back = pose_from(turn.T, middle - turn.T @ middle)                 # world → world before the turn
+        poses[f'camera{number}'] = scene.w2c @ back
+        if not camera_fits(poses[f'camera{number}'], scene.world): raise Rejected(f'camera {number} of the ring leaves the room')
+    return poses
+
+
+# %%
+#| export
+def scene_stage(scene: Scene, poses: dict[str, np.ndarray]) -> Stage:
+    "All cameras of a scene one after the other, for the renderer."
+    solids, world = scene_solids(scene), scene.world
+    repeated = np.tile(solids.world_from_solid, (len(poses), 1, 1, 1))
+    w2c = np.concatenate(list(poses.values()))
+    return Stage(dataclasses.replace(solids, world_from_solid=repeated), world.room, np.tile(world.K, (len(w2c), 1, 1)), w2c,
+                 world.height, world.width)
+
+def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
+    "Whether the first camera shows every object on `min_visible` of the picture in at least half of the frames."
+    first = instances[:len(scene.w2c)]
+    share = np.stack([(first == number + 1).mean((1, 2)) for number in range(len(scene.actors))])
+    return bool(((share >= min_visible).mean(1) >= 0.5).all())
+
+def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str, meta: dict) -> Clip:
+    "The clip of a rendered scene."
+    world, frames = scene.world, len(scene.w2c)
+    views = tuple(View(camera, world.K, w2c, world.height, world.width,
+                       *(array[number * frames:(number + 1) * frames] for array in pictures))
+                  for number, (camera, w2c) in enumerate(poses.items()))
+    objects = tuple(SceneObject(number, actor.label, f'{actor.colour} {actor.label}', actor.size_m, actor.world_from_object,
+                                np.ones(frames, bool), SHAPES[actor.label].agent)
+                    for number, actor in enumerate(scene.actors, 1))
+    meta = meta | {'domain': world.domain_name, 'camera_program': scene.camera_program,
+                   'object_programs': {str(number): actor.program for number, actor in enumerate(scene.actors, 1)}}
+    return Clip(name, views, objects, world.times_s, UP, 'simulator', 'Apache-2.0', meta)
+
+
+# %%
+#| export
+def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip:
+    """Clip `index` of the series `seed`; `requests` are the fields of `Request`, e.g. camera_program='pan_left'.
+
+    The same seed, index, preset and requests give the same bytes. Raises InputError if no scene satisfies the request."""
+    request, reason = check_request(requests), ''
+    rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+    for attempt in range(ATTEMPTS):
+        try:
+            scene = _draw(rng, preset, request)
+            poses = rig_poses(scene, request)
+        except Rejected as rejection:
+            reason = str(rejection)
+            continue
+        pictures = render([scene_stage(scene, poses)], request.device, request.smooth)[0]
+        if _all_shown(scene, pictures[2], request.min_visible):
+            meta = {'seed': seed, 'index': index, 'attempts': attempt + 1, 'rig': request.rig}
+            return _record(scene, poses, pictures, f'simulated_{seed}_{index:06d}', meta)
+        reason = 'an object is hidden'
+    raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries (last: {reason}); ask for less')
+
+def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requests) -> Iterator[Clip]:
+    "Clips start … start + count − 1 of the series `seed`, one at a time."
+    for index in range(start, start + count): yield simulate_clip(seed, preset, index, **requests)
+
+
+# %%
+#| export
+def _write_one(job: tuple) -> dict:
+    "Write one clip unless it is there already; its line of the manifest."
+    folder, seed, preset, requests, index = job
+    torch.set_num_threads(1)
+    target = Path(folder) / f'clip_{index:06d}'
+    if not (target / 'clip.json').exists(): save_clip(simulate_clip(seed, preset, index, **requests), target)
+    digest = hashlib.sha256()
+    for path in sorted(target.iterdir()): digest.update(path.name.encode() + b'\0' + path.read_bytes())
+    meta = read_json(target / 'clip.json')['meta']
+    return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'], 'camera_program': meta['camera_program']}
+
+def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1, **requests) -> Path:
+    """Write clips 0 … count − 1 as folder/clip_000000, … and manifest.json, whose path is returned.
+
+    Clips that are there already are kept, so a killed run can be started again; the bytes do not depend on `workers`.
+    InputError if the folder holds another series."""
+    check_request(requests)
+    if count < 1 or workers < 1: raise InputError(f'write_clips: count = {count}, workers = {workers}; both must be at least 1')
+    folder = Path(folder)
+    series = {'seed': seed, 'preset': {key: getattr(preset, key) for key in PRESET_KEYS},
+              'requests': {key: list(value) if isinstance(value, tuple) else value for key, value in requests.items()}}
+    if (folder / 'series.json').exists() and read_json(folder / 'series.json') != series:
+        raise InputError(f'{folder}: holds clips of another seed, preset or request; choose an empty folder')
+    write_json(folder / 'series.json', series)
+    jobs = [(str(folder), seed, preset, requests, index) for index in range(count)]
+    bar = dict(total=count, unit='clip', disable=None)
+    if workers == 1: lines = list(tqdm(map(_write_one, jobs), **bar))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
+            lines = list(tqdm(pool.map(_write_one, jobs, chunksize=4), **bar))
+    write_json(folder / 'manifest.json', {'series': series, 'clips': lines})
+    return folder / 'manifest.json'
