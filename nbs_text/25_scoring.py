@@ -420,8 +420,8 @@ assert pair(0, 0).p == 1.0 and pair(3, 9).p == pair(9, 3).p
 # Chance is too low a bar: labels are not uniform. If six in ten depth answers are Yes, a model that never
 # opens its eyes gets 60 %. The blind prior learns, on **training** rows only, how often an option text was
 # right when it was offered, per question type; on a test row it picks the offered option with the highest
-# share. Yes/No becomes the majority answer; where no offered text was seen before (numbers, names), it
-# falls back to the majority letter of the type.
+# share, and gives a text it never met the share of a guess **[ours]**. Yes/No becomes the majority answer;
+# where no offered text was seen before (numbers, names), it falls back to the majority letter of the type.
 
 # %%
 #| export
@@ -438,9 +438,10 @@ class BlindPrior:
 
     def answer(self, row: dict) -> str:
         """The letter (or Yes/No, or text) this row gets from the prior; '' for a type never seen."""
-        shares = [self.shares.get((row.get('type'), text)) for text in offered(row)]
-        if all(share is None for share in shares): return self.majority.get(row.get('type'), '')
-        return LETTERS[max(range(len(shares)), key=lambda i: -1 if shares[i] is None else shares[i])]
+        known = [(row.get('type'), text) for text in offered(row)]
+        if not any(key in self.shares for key in known): return self.majority.get(row.get('type'), '')
+        shares = [self.shares.get(key, 1 / len(known)) for key in known]
+        return LETTERS[shares.index(max(shares))]
 
 def offered(row: dict) -> list[str]:
     """The normalised option texts of a row."""

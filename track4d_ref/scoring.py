@@ -160,9 +160,10 @@ class BlindPrior:
 
     def answer(self, row: dict) -> str:
         """The letter (or Yes/No, or text) this row gets from the prior; '' for a type never seen."""
-        shares = [self.shares.get((row.get('type'), text)) for text in offered(row)]
-        if all(share is None for share in shares): return self.majority.get(row.get('type'), '')
-        return LETTERS[max(range(len(shares)), key=lambda i: -1 if shares[i] is None else shares[i])]
+        known = [(row.get('type'), text) for text in offered(row)]
+        if not any(key in self.shares for key in known): return self.majority.get(row.get('type'), '')
+        shares = [self.shares.get(key, 1 / len(known)) for key in known]
+        return LETTERS[shares.index(max(shares))]
 
 def offered(row: dict) -> list[str]:
     """The normalised option texts of a row."""
