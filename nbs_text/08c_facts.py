@@ -205,13 +205,13 @@ print(f'{len(found)} of {len(clips)} clips have a clear camera movement')
 for label, count in Counter(fact.label for _, fact in found).most_common(12): print(f'{count:3}  {label}')
 
 # %%
-m, fact = next((m, fact) for m, fact in found if ',' in fact.label or ' and ' in fact.label)
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.5), dpi=90)
+m, fact = max(found, key=lambda pair: np.abs(pair[1].values['shift_m'][[0, 2]]).min())
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.8), dpi=80)
 for axis, t in zip(axes, (0, m.w2c.shape[0] // 2, -1)): axis.imshow(m.view.frames[t]); axis.axis('off')
 shift = camera_displacement_m(m.w2c)
 axes[3].plot(shift[:, 0], shift[:, 2], 'k.-'); axes[3].plot(0, 0, 'o', color='#009E73')
 axes[3].set(xlabel='right (m)', ylabel='forward (m)', aspect='equal', title='camera from above')
-figure.suptitle(f'How does the camera move? {fact.label}', y=1.02); plt.tight_layout(); plt.show()
+figure.suptitle(f'How does the camera move? {fact.label}', fontsize=10); plt.tight_layout(); plt.show()
 
 # %%
 for m, fact in found:

@@ -185,7 +185,7 @@ print(f'query {target.query} in frame {target.reference} on the {m.clip.objects[
 
 # %%
 size = np.array([m.view.width, m.view.height])
-figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.4), dpi=90)
+figure, axes = plt.subplots(1, 2, figsize=(6.4, 3), dpi=80)
 for axis, true_motion, title in zip(axes, (False, True), ('visual: in its own frame', 'true motion: through frame 0')):
     axis.imshow(m.view.frames[0]); axis.axis('off'); axis.set_title(title, fontsize=9)
     draw = np.random.default_rng(3)

@@ -293,7 +293,8 @@ def phrase_track(kind: str, m: Measured, rng: np.random.Generator, cuts: Thresho
 
 
 # %%
-question = next(q for _ in range(40) if (q := phrase_track('true_motion_tracking', m, rng, cuts)) and q.targets['object'])
+tracks = [q for _ in range(40) if (q := phrase_track('true_motion_tracking', m, rng, cuts)) and q.targets['object']]
+question = max(tracks, key=lambda q: np.ptp(q.targets['xy'], axis=0).sum())
 question
 
 # %%
@@ -390,7 +391,7 @@ else: raise AssertionError('an unknown type must be refused')
 # %%
 def page(clip, question):
     m = measure(clip).at(question.frames)
-    figure, axes = plt.subplots(1, 5, figsize=(10, 2.3), dpi=80)
+    figure, axes = plt.subplots(1, 5, figsize=(9.5, 2.2), dpi=80)
     for axis, t in zip(axes, np.linspace(0, len(m.frames) - 1, 4).round().astype(int)):
         axis.imshow(m.view.frames[m.frames[t]]); axis.axis('off'); axis.set_title(f'frame {t}', fontsize=7)
     asked = {record['object']: letter for record, letter in zip(question.references, 'abc')}
@@ -401,12 +402,15 @@ def page(clip, question):
     axes[4].plot(*m.camera_m[:, :2].T, 'k-'); axes[4].plot(*m.camera_m[-1, :2], 'k^', markersize=4); axes[4].set_aspect('equal'); axes[4].tick_params(labelsize=6)
     figure.suptitle(f'{question.prompt}\n→ {question.answer}', fontsize=7, x=0.02, ha='left', y=1.25); plt.show()
 
+pool, shown = list(simulate_clips(24, 31, load_preset('tiny'))), []
 for kind in ('object_direction', 'camera_object_distance_change', 'moved_distance', 'object_rotation'):
-    one = next(((c, q) for c in simulate_clips(20, 31, load_preset('tiny')) if (q := ask(c, kind, rng, style=Style(('choice',), ('caption',))))), None)
-    if one: page(*one)
+    for number, clip in enumerate(pool):
+        question = ask(clip, kind, rng, style=Style(('choice',), ('caption',)))
+        if question:
+            page(pool.pop(number), question); shown.append(question); break
 
 # %%
-assert one is not None
+assert len(shown) == 4 and all(question.choices['ABCD'.index(question.answer)] == question.meta['label'] for question in shown)
 
 # %% [markdown]
 # ## Are the answers balanced?
@@ -418,7 +422,7 @@ many = [question for clip in simulate_clips(60, 77, load_preset('tiny')) for que
 letters = Counter(question.answer for question in many if len(question.choices) == 4)
 yes = Counter(question.answer for question in many if question.meta['form'] == 'yes_no')
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.2), dpi=90)
-axes[0].bar('ABCD', [letters[letter] for letter in 'ABCD'], color='#0072B2'); axes[0].set_title('right letter', fontsize=9)
+axes[0].bar(list('ABCD'), [letters[letter] for letter in 'ABCD'], color='#0072B2'); axes[0].set_title('right letter', fontsize=9)
 axes[1].bar(list(yes), list(yes.values()), color='#0072B2'); axes[1].set_title('right answer', fontsize=9)
 kinds = Counter(question.type for question in many)
 axes[2].barh(list(kinds), list(kinds.values()), color='#0072B2'); axes[2].tick_params(labelsize=5); axes[2].invert_yaxis(); axes[2].set_title(f'{len(many)} questions', fontsize=9)
