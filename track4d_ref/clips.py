@@ -207,7 +207,8 @@ def write_video(path: Path | str, frames: np.ndarray, fps: float) -> None:
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width, stream.pix_fmt = padded.shape[1], padded.shape[2], 'yuv420p'
-        stream.options = {'crf': '12', 'preset': 'veryfast', 'threads': '1'}
+        # x264's assembly reads past the picture, so its bytes vary from run to run; its C code does not
+        stream.options = {'crf': '12', 'preset': 'veryfast', 'threads': '1', 'x264-params': 'asm=0'}
         for frame in padded:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
         container.mux(stream.encode())
