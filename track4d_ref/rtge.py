@@ -105,11 +105,10 @@ class RtgeConfig:
 # %% ../nbs/16_rtge.ipynb #7da02e33
 class RayTimeEncoder(nn.Module):
     "RTGE: tags (n) and tokens (n, width) → tokens (n, width); `mode='add'` is the identity at the start."
-
     def __init__(self, config: RtgeConfig):
         super().__init__()
-        if config.mode not in ('add', 'film'): raise InputError(f"rtge: mode = {config.mode!r}; choose 'add' or 'film'")
         self.config = config
+        if config.mode not in ('add', 'film'): raise InputError(f"rtge: mode = {config.mode!r}; choose 'add' or 'film'")
         inputs = 6 * (1 + 2 * config.ray_levels) + (1 + 2 * config.time_levels) + 1
         self.network = nn.Sequential(nn.Linear(inputs, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.width))
         if config.mode == 'add': self.strength = nn.Parameter(torch.zeros(()))
@@ -123,13 +122,14 @@ class RayTimeEncoder(nn.Module):
         "g (n, width), the same ruler for tokens and for points that a question names."
         dtype = self.network[0].weight.dtype
         ray = fourier_features(tags.line.to(dtype), self.config.ray_levels) * self.config.use_ray
-        time = torch.cat([fourier_features(tags.time[:, None].to(dtype), self.config.time_levels), tags.step_s[:, None].to(dtype)], -1)
-        return self.network(torch.cat([ray, time * self.config.use_time], -1))
+        time = fourier_features(tags.time[:, None].to(dtype), self.config.time_levels)
+        time = torch.cat([time, tags.step_s[:, None].to(dtype)], -1) * self.config.use_time
+        return self.network(torch.cat([ray, time], -1))
 
     def forward(self, tokens: torch.Tensor, tags: RayTags) -> torch.Tensor:
         "Tokens (n, width) with their geometry."
         code = self.encode(tags).to(tokens.dtype)
-        if self.config.mode == 'add': return tokens + self.strength.to(tokens.dtype) * code
+        if self.config.mode == 'add': return tokens + self.strength * code
         scale, shift = self.modulation(code).chunk(2, -1)
         return scale * self.norm(tokens) + shift
 
@@ -140,5 +140,6 @@ def point_tag(K, w2c, uv_px, time_s: float, clock_s: tuple[float, float], scale_
     origin_m, direction = camera_rays(K, w2c, uv_px.reshape(1, 2))
     line = pluecker(origin_m, direction)
     now = torch.tensor([float(time_s)], dtype=torch.float64)
-    return RayTags(torch.cat([line[:, :3] / scale_m, line[:, 3:]], -1), (now - clock_s[0]) / max(clock_s[1] - clock_s[0], 1e-9),
-                   now * 0, origin_m, direction, now, torch.tensor([view]))
+    share = (now - clock_s[0]) / max(clock_s[1] - clock_s[0], 1e-9)
+    return RayTags(torch.cat([line[:, :3] / scale_m, line[:, 3:]], -1), share, now * 0, origin_m, direction, now,
+                   torch.tensor([view]))
