@@ -57,6 +57,7 @@ class Room:
     open_sky: bool                # no walls, no ceiling
     sky: np.ndarray               # (2, 3) linear RGB at the horizon and overhead
     to_light: np.ndarray          # (3,) unit vector
+    light_radius: float           # of the lamp seen from the ground, in radians
     sun: np.ndarray               # (3,) linear RGB
     ambient: np.ndarray           # (3,) linear RGB
 
@@ -110,13 +111,13 @@ def _screen_boxes(stage: Stage, xyz_world: np.ndarray, size: tuple[int, int], of
 
 # %%
 #| export
-ORIGIN, RAY, RIGHT, DOWN, LIGHT, TAPER, HALF, SUNWARD, UPWARD, COLOUR, CONTRAST, SCALE, GLOSS, PIXEL = (
+ORIGIN, RAY, RIGHT, DOWN, LIGHT, TAPER, HALF, SUNWARD, UPWARD, COLOUR, CONTRAST, SCALE, GLOSS, PIXEL, LAMP_X, LAMP_Y = (
     slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12), slice(12, 15), 15, slice(16, 19), slice(19, 22), slice(22, 25),
-    slice(25, 28), slice(28, 31), 31, 32, 33)                     # rows of a pair table
+    slice(25, 28), slice(28, 31), 31, 32, 33, slice(34, 37), slice(37, 40))          # rows of a pair table
 FRAME, PATTERN, INSTANCE, NUMBER, KIND = range(5)                 # rows of its integers
 
 def _pair_table(stage: Stage, offset: float, size: tuple[int, int], casters: bool) -> tuple[np.ndarray, ...]:
-    "Numbers (34, P), integers (5, P) and rectangles (P, 4) of every solid in every frame where it, or its shadow, may show."
+    "Numbers (40, P), integers (5, P) and rectangles (P, 4) of every solid in every frame where it, or its shadow, may show."
     solids, room = stage.solids, stage.room
     rotation, centre = solids.world_from_solid[..., :3, :3], solids.world_from_solid[..., :3, 3]
     corners = (CORNERS * solids.half_m[:, None]) @ rotation.mT + centre[:, :, None]
@@ -131,10 +132,12 @@ def _pair_table(stage: Stage, offset: float, size: tuple[int, int], casters: boo
     unit = inverse / solids.half_m[i][:, :, None]                 # world vectors to the unit shape's coordinates
     origin = (unit @ (camera_center(stage.w2c)[f] - centre[f, i])[..., None])[..., 0]
     rays = unit @ ray_basis(stage, offset)[f]
+    across = np.cross(room.to_light, (0, 0, 1)) * room.light_radius
+    lamp = [unit @ across, unit @ np.cross(room.to_light, across)]
     table = np.concatenate([
         origin, rays[..., 0], rays[..., 1], rays[..., 2], unit @ room.to_light, solids.taper[i, None], solids.half_m[i],
         inverse @ room.to_light, inverse[..., 2], solids.colours[i, 0], solids.colours[i, 1] - solids.colours[i, 0],
-        TEXELS / solids.period_m[i, None], solids.gloss[i, None], 1 / stage.K[f, 0, 0, None]], -1)
+        TEXELS / solids.period_m[i, None], solids.gloss[i, None], 1 / stage.K[f, 0, 0, None], *lamp], -1)
     integers = np.stack([f, solids.pattern[i] * (LEVELS * TEXELS * TEXELS), solids.instance[i],
                          f * len(solids.kind) + i, solids.kind[i]])
     return table.T.astype(np.float32), integers, boxes[f, i]
@@ -162,10 +165,18 @@ class Candidates:
         at_left = rows[RAY] + y * rows[DOWN] + left[pair] * rows[RIGHT]
         self.direction = self.spread(at_left) + step * self.spread(rows[RIGHT])              # (3, N)
         self.origin = self.spread(rows[ORIGIN])                                              # (3, N)
+        self.side = 1 - 2 * (left[pair].index_select(0, self.row) + step).remainder(2), 1 - 2.0 * (y % 2)
 
     def spread(self, per_row: torch.Tensor) -> torch.Tensor:
         "Values (..., rows) repeated for the pixels of each row."
         return per_row.index_select(-1, self.row)
+
+    def lamp(self, soft: bool) -> torch.Tensor:
+        "Directions (3, N) to the light in unit coordinates; a soft one shines from four corners by turns, pixel by pixel."
+        middle = self.rows[LIGHT]
+        if not soft: return self.spread(middle)
+        by_column, by_row = self.side
+        return self.spread(middle + by_row * self.rows[LAMP_Y]) + by_column * self.spread(self.rows[LAMP_X])
 
     def hit(self, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         "t (N,) of rays (3, N) in unit coordinates."

@@ -27,7 +27,7 @@ import torch
 
 from track4d_ref.cameras import camera_center
 from track4d_ref.solids import FAR, solid_normal
-from track4d_ref.stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, LIGHT, NUMBER, ORIGIN, PATTERN, PIXEL, SCALE, SUNWARD,
+from track4d_ref.stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, NUMBER, ORIGIN, PATTERN, PIXEL, SCALE, SUNWARD,
                                 TAPER, UPWARD, Candidates, Stage, candidates, ray_basis)
 from track4d_ref.textures import LEVELS, TEXELS, pattern_bank, sample_pattern
 
@@ -159,12 +159,12 @@ def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: 
 
 # %%
 #| export
-def _cast_shadows(surface: Surface, groups: list[Candidates]) -> None:
+def _cast_shadows(surface: Surface, groups: list[Candidates], soft: bool) -> None:
     "Switch the sun off where a solid other than the surface's own stands in its way."
     lit = torch.ones_like(surface.diffuse)
     for group in groups:
         point = group.origin + surface.depth_m.index_select(0, group.pixel).clamp(max=1e3) * group.direction
-        blocked = group.hit(point, group.spread(group.rows[LIGHT])) < FAR / 2
+        blocked = group.hit(point, group.lamp(soft)) < FAR / 2
         other = surface.number.index_select(0, group.pixel) != group.spread(group.integers[NUMBER, group.pair_of_row])
         lit.scatter_reduce_(0, group.pixel, 1 - (blocked & other).float(), 'amin')
     surface.diffuse, surface.shine = surface.diffuse * lit, surface.shine * lit
@@ -190,7 +190,7 @@ def _cast(stages: list[Stage], offset: float, size: tuple[int, int], device) -> 
     won = _hit_solids(surface, candidates(stages, offset, size, device))
     _paint_room(surface, stages, frames, bank)
     for group, winner, t in won: _paint_solids(surface, group, winner, t, bank)
-    _cast_shadows(surface, candidates(stages, offset, size, device, casters=True))
+    _cast_shadows(surface, candidates(stages, offset, size, device, casters=True), soft=offset == 0)
     return surface.depth_m, surface.instance, _light(surface, stages)
 
 @torch.inference_mode()

@@ -114,14 +114,15 @@ def _turn_profile(rng: np.random.Generator, program: str, count: int, part: np.n
     if program.startswith('spinning'): return sign * np.radians(rng.uniform(90, 240, (count, 1))) * part
     return np.zeros((count, 1)) * part
 
-def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, count: int, speed_mps: tuple[float, float],
+def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, count: int, path_m: tuple[float, float],
                   agent: bool) -> tuple[np.ndarray, np.ndarray]:
     """`count` random runs of a program: displacement (count, T, 3) in metres and heading (count, T) in radians.
 
-    Agents move along their front; other things slide in any direction. A toss is ballistic and bounces."""
+    Moving things cover `path_m` (low, high) in the clip. Agents move along their front, other things in any direction; a
+    toss is ballistic and bounces."""
     part = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)                      # (T,)
     heading = rng.uniform(-np.pi, np.pi, (count, 1)) + _turn_profile(rng, program, count, part)
-    speed = rng.uniform(*speed_mps, (count, 1)) * np.ones_like(heading)
+    speed = rng.uniform(*path_m, (count, 1)) / max(times_s[-1] - times_s[0], 1e-9) * np.ones_like(heading)
     if program == 'accelerating': speed = speed * (0.15 + 1.85 * part)
     if program == 'reversing': speed = -speed
     if program == 'static' or program.startswith('spinning'): speed = speed * 0

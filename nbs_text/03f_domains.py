@@ -48,7 +48,7 @@ class Domain:
     distance_m: tuple[float, float]                                  # from the camera to the middle of things
     camera_programs: tuple[str, ...] = SIMPLE + MIXED
     object_programs: tuple[str, ...] = MOVES
-    speed_mps: tuple[float, float] = (0.7, 1.5)
+    path_m: tuple[float, float] = (1.3, 2.7)                         # that a moving object covers in the clip
     size_scale: float = 1.0
     yaw_deg: float = 180.0                                           # view directions, ± from world x
     sun_deg: tuple[float, float] = (40, 65)                          # height of the light
@@ -68,19 +68,19 @@ DOMAINS = {
                       ('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left', 'forward+pan_right', 'pan_left',
                        'pan_right', 'follow', 'right', 'left'),
                       ('static', 'straight', 'straight', 'accelerating', 'turning_left', 'turning_right', 'curved'),
-                      (2.0, 4.5), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street', 40.0),
+                      (3.5, 8.0), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street', 40.0),
     'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3), False,
                      ('wood', 'wood', 'tiles', 'speckle', 'checker'), ('speckle', 'bricks', 'clouds', 'stripes', 'tiles'),
                      (1.45, 1.75), (-22, -12), (65, 80), (3.6, 4.6),
-                     tuple(f'{name}+handheld' for name in SIMPLE + MIXED), MOVES, (0.5, 1.1), 0.7, 180.0, (50, 70), (0.02, 0.16),
+                     tuple(f'{name}+handheld' for name in SIMPLE + MIXED), MOVES, (1.0, 2.0), 0.7, 180.0, (50, 70), (0.02, 0.16),
                      'furniture'),
     'tossed': Domain(('ball', 'ball', 'box', 'cylinder', 'cone'), ((6, 8), (6, 8)), (5, 6), False, ('tiles', 'clouds', 'checker'),
                      ('clouds', 'speckle', 'stripes'), (1.3, 1.9), (-10, -3), (55, 70), (4.0, 5.5), SIMPLE,
-                     ('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right'), (0.5, 1.6), 0.8),
+                     ('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right'), (0.9, 2.8), 0.8),
     'heldout': Domain(('egg', 'bucket', 'plank', 'lamp', 'truck', 'robot'), ((9, 12), (7, 10)), (4, 5), False,
                       ('zigzag', 'terrazzo', 'dots'), ('zigzag', 'windows', 'terrazzo'), (2.3, 3.1), (-30, -20), (48, 56), (6.0, 7.5),
                       MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward', 'static', 'roll_clockwise',
-                               'roll_counterclockwise'), MOVES, (0.8, 1.7), 1.1, 180.0, (55, 75), (-0.16, -0.06)),
+                               'roll_counterclockwise'), MOVES, (1.4, 3.0), 1.1, 180.0, (55, 75), (-0.16, -0.06)),
 }
 
 # %%
@@ -108,7 +108,7 @@ def sample_room(rng: np.random.Generator, domain: Domain) -> Room:
     return Room(np.array([-half_x, -half_y, 0]), np.array([half_x, half_y, rng.uniform(*domain.height_m)]),
                 np.stack([wall] * 4 + [floor, ceiling * 0.3 + 0.65]), np.array([PATTERNS.index(name) for name in names]),
                 np.array([rng.uniform(1.5, 3.0)] * 4 + [rng.uniform(2.0, 4.0), 2.0]), domain.open_sky,
-                np.array([linear(0.84, 0.89, 0.94), linear(0.35 * blue, 0.6 * blue, blue)]), to_light,
+                np.array([linear(0.84, 0.89, 0.94), linear(0.35 * blue, 0.6 * blue, blue)]), to_light, 0.02 if domain.open_sky else 0.06,
                 strength * np.array([1 + warmth, 1, 1 - warmth]), 0.5 * np.array([1 - warmth / 2, 1, 1 + warmth / 2]))
 
 

@@ -106,9 +106,9 @@ def _propose(rng: np.random.Generator, world: World, program: str, label: str, s
     shape, K = SHAPES[label], world.K
     ball = shape.round and size_m[0] == size_m[2]
     if program == 'tossed' and world.physics == 'mujoco':
-        poses = toss(rng, world.times_s, label, size_m, PROPOSALS, world.domain.speed_mps)
+        poses = toss(rng, world.times_s, label, size_m, PROPOSALS, world.domain.path_m)
     else:
-        path, heading = object_motion(rng, program, world.times_s, PROPOSALS, world.domain.speed_mps, shape.agent)
+        path, heading = object_motion(rng, program, world.times_s, PROPOSALS, world.domain.path_m, shape.agent)
         path[..., 2] += size_m[2] / 2 if program != 'tossed' or ball else np.linalg.norm(size_m) / 2
         poses = _upright(rng, path, heading, program, world.times_s)
     row, anchor = np.arange(PROPOSALS), rng.integers(0, len(world.times_s), PROPOSALS)
@@ -168,7 +168,6 @@ def _add_actor(rng: np.random.Generator, world: World, label: str, colour: str, 
                actors: list[Actor]) -> Actor:
     "An actor whose motion breaks no rule; Rejected if none of the proposals does."
     shape = SHAPES[label]
-    if program.startswith('turning') and not shape.agent: program = program.replace('turning', 'spinning')
     size_m = sample_size(rng, shape, world.domain.size_scale)
     poses = _propose(rng, world, program, label, size_m, w2c)
     centre, size = poses[..., :3, 3], (world.height, world.width)
@@ -183,6 +182,13 @@ def _add_actor(rng: np.random.Generator, world: World, label: str, colour: str, 
 
 # %%
 #| export
+def _label(rng: np.random.Generator, domain: Domain, program: str) -> str:
+    "A label of the domain that can run the program: only what has a front turns, only what has none is tossed."
+    fitting = [label for label in domain.labels if not (program == 'tossed' and SHAPES[label].agent
+                                                        or program.startswith('turning') and not SHAPES[label].agent)]
+    if not fitting: raise Rejected(f'nothing in this domain can run {program}')
+    return str(rng.choice(fitting))
+
 def camera_fits(w2c: np.ndarray, world: World) -> bool:
     "Whether the camera stays above the floor, inside the room and outside the scenery."
     eye, room = camera_center(w2c), world.room
@@ -211,7 +217,7 @@ def sample_scene(rng: np.random.Generator, world: World, camera_program: str | N
     w2c = np.tile(world.first_w2c, (len(world.times_s), 1, 1))
     if not follow: w2c = camera_motion(rng, camera_program, world.times_s, world.first_w2c, UP, world.distance_m)
     for colour, program in zip(colours, programs):
-        actors.append(_add_actor(rng, world, str(rng.choice(world.domain.labels)), str(colour), program, w2c, actors))
+        actors.append(_add_actor(rng, world, _label(rng, world.domain, program), str(colour), program, w2c, actors))
         if follow and len(actors) == 1:
             target = actors[0].world_from_object[:, :3, 3]
             w2c = camera_motion(rng, camera_program, world.times_s, world.first_w2c, UP, world.distance_m, target)

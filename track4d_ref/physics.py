@@ -47,7 +47,7 @@ def _rotation(quaternion: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 def toss(rng: np.random.Generator, times_s: np.ndarray, label: str, size_m: np.ndarray, count: int,
-         speed_mps: tuple[float, float]) -> np.ndarray:
+         path_m: tuple[float, float]) -> np.ndarray:
     "Poses (count, T, 4, 4) of things thrown up from 0.5 … 1.5 m with a random spin, by MuJoCo; InputError if it is absent."
     try: import mujoco
     except ImportError: raise InputError("physics='mujoco' needs MuJoCo; pip install 'track4d_ref[physics]'") from None
@@ -59,7 +59,7 @@ def toss(rng: np.random.Generator, times_s: np.ndarray, label: str, size_m: np.n
     place[:, 2] = np.linalg.norm(size_m) / 2 + rng.uniform(0.5, 1.5, count)
     quaternion = rng.normal(size=(count, 4))
     place[:, 3:] = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
-    speed[:, :2] = rng.uniform(*speed_mps, (count, 1)) * np.stack([np.cos(course), np.sin(course)], 1)
+    speed[:, :2] = rng.uniform(*path_m, (count, 1)) / (times_s[-1] - times_s[0]) * np.stack([np.cos(course), np.sin(course)], 1)
     speed[:, 2], speed[:, 3:] = rng.uniform(2.0, 4.0, count), rng.normal(size=(count, 3)) * 2.5
     poses = np.empty((count, len(times_s), 4, 4))
     for frame, time_s in enumerate(times_s - times_s[0]):
