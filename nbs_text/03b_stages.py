@@ -160,12 +160,11 @@ class Candidates:
         place, start = torch.arange(count, device=device), spans.cumsum(0) - spans
         first = (self.integers[FRAME, pair] * size[0] + y) * size[1] + left[pair]
         self.pixel = place + (first - start).index_select(0, self.row)                       # (N,)
-        step = (place - start.index_select(0, self.row)).float()
+        column = (place - (start - left[pair]).index_select(0, self.row)).float()
         self.rows = rows = self.table.index_select(1, pair)
-        at_left = rows[RAY] + y * rows[DOWN] + left[pair] * rows[RIGHT]
-        self.direction = self.spread(at_left) + step * self.spread(rows[RIGHT])              # (3, N)
+        self.direction = self.spread(rows[RAY] + y * rows[DOWN]) + column * self.spread(rows[RIGHT])     # (3, N)
         self.origin = self.spread(rows[ORIGIN])                                              # (3, N)
-        self.side = 1 - 2 * (left[pair].index_select(0, self.row) + step).remainder(2), 1 - 2.0 * (y % 2)
+        self.side = 1 - 2 * column.remainder(2), 1 - 2.0 * (y % 2)
 
     def spread(self, per_row: torch.Tensor) -> torch.Tensor:
         "Values (..., rows) repeated for the pixels of each row."

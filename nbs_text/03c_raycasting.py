@@ -82,8 +82,8 @@ def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], 
 #| export
 def _hit_solids(surface: Surface, groups: list[Candidates]) -> list[tuple[Candidates, torch.Tensor, torch.Tensor]]:
     "Keep the nearest of room and solids at every pixel; returns per kind which candidates won, and their t."
-    key = (surface.depth_m.view(torch.int32).long() << 32) | 0xFFFFFFFF    # positive floats sort like their bits
-    hits, base = [], 0
+    key = surface.depth_m.view(torch.int32).long() << 32       # positive floats sort like their bits
+    hits, base = [], 1                                          # a tie goes to the room: a miss (FAR) never hides the sky
     for group in groups:
         t = group.hit(group.origin, group.direction)
         mine = (t.view(torch.int32).long() << 32) | group.spread(group.pair_of_row + base)
