@@ -542,7 +542,7 @@ class AccuracyTable:
 
 # %% [markdown]
 # The three renderings know nothing about accuracies: they take rows of strings, the header first, so the
-# VLM4D table of `25b_vlm4d` and every table of the experiments go through the same functions. Names come
+# VLM4D table of `25c_vlm4d` and every table of the experiments go through the same functions. Names come
 # from data, so HTML is escaped and a vertical bar cannot break Markdown.
 
 # %%

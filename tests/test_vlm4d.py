@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from track4d_ref.storage import InputError, project_path, read_json
-from track4d_ref.vlm4d import (CELLS, compare_models, find_outputs, part_of, published_gap, read_questions, render_vlm4d,
-                               score_vlm4d, shares, table_cells)
+from track4d_ref.vlm4d import compare_models, published_gap, render_vlm4d, score_vlm4d, shares, table_cells
+from track4d_ref.vlm4d_files import CELLS, find_outputs, make_up_benchmark, part_of, read_questions
 
 TEXTS = (['left', 'right', 'not moving', 'no bus there'], [0, 1, 2, 3], ['up', 'down', 'away', 'Away. '])
 
@@ -109,6 +109,11 @@ def test_missing_folders(tmp_path, bench):
     with pytest.raises(InputError, match='no such folder'): read_questions(tmp_path / 'nowhere')
     with pytest.raises(InputError, match='real_mc.json'): read_questions(bench / 'outputs')
     with pytest.raises(InputError, match='--outputs'): find_outputs(bench / 'data')
+
+def test_made_up_benchmark_scores_and_repeats(tmp_path):
+    first, second = make_up_benchmark(tmp_path / 'a'), make_up_benchmark(tmp_path / 'b')
+    pages = [render_vlm4d(score_vlm4d(root, root, shuffles=2)) for root in (first, second)]
+    assert pages[0] == pages[1] and pages[0].count('large_16frame') >= 2
 
 def test_published_table_has_45_files():
     published = read_json(project_path('data_samples/vlm4d_published.json'))

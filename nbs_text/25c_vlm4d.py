@@ -19,7 +19,7 @@
 # * **Paper** VLM4D (ICCV 2025), Table 1 and Figure 6; the data and outputs of its repository (MIT licence)
 # * **Needs** `TRACK4D_DATA` with the folder `vlm4d`; a made-up benchmark of the same format without it
 # * **Time** 20 seconds
-# * **Before this** `25_scoring`, `25a_extraction`
+# * **Before this** `25_scoring`, `25a_extraction`, `25b_vlm4d_files`
 
 # %%
 #| export
@@ -27,16 +27,18 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
 from tqdm.auto import tqdm
 
 from track4d_ref.extraction import extract_answer, is_right
-from track4d_ref.scoring import (LETTERS, PairedTest, blind_prior, mcnemar, normalise_text, percent,
-                                 render_html, render_markdown, render_text, wilson)
+from track4d_ref.scoring import (PairedTest, blind_prior, mcnemar, normalise_text, percent, render_html,
+                                 render_markdown, render_text, wilson)
 from track4d_ref.storage import InputError, project_path, read_json
+from track4d_ref.vlm4d_files import (CELLS, PROMPTS, SPLITS, as_row, find_outputs, part_of, read_answers,
+                                     read_questions)
 
 # %%
 import os
@@ -46,152 +48,29 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 
-from track4d_ref.storage import write_json
+from track4d_ref.vlm4d_files import make_up_benchmark
 
 BLUE, ORANGE, GREY = '#2b6cb0', '#dd6b20', '#a0aec0'
 plt.rcParams.update({'figure.dpi': 90, 'axes.spines.top': False, 'axes.spines.right': False, 'font.size': 9})
 
 # %% [markdown]
-# ## What lies in the folder
-#
-# Two question files (1,371 questions on real videos, 445 on synthetic ones) and, for each of 23 models and
-# two prompts (chain of thought, direct output), one result file per split. A result row repeats question,
-# options and truth and adds the response, the judge's letter and its verdict. Options and answers may be
-# **integers**; 232 of the real ones are, and 69 of those are zeros or ones that Python likes to take for
-# false and true.
-#
-# One question (number 633) offers the same text under C and D, and the recorded judge accepted both. One
-# pair of video and question occurs twice. Two result files of grok-2 were made before 22 synthetic
-# questions were corrected, so their truth differs from the question file in 20 rows: scoring them against
-# the question file would be wrong. All of this is counted below instead of repaired.
-#
-# A loader has a second duty: to refuse what it does not understand. A missing field, a verdict that is no
-# boolean, an id that occurs twice, an option without a letter: each is one sentence with the file, the row
-# and the field in it. Rows that are merely absent are no error; they are counted as missing.
-#
-# Without the data we write a small benchmark in the same format, twins and integers included, so every cell
-# below runs anywhere.
-
-# %%
-OPTIONS = ['left', 'right', 'not moving', 'no bus there'], [0, 1, 2, 3], ['up', 'down', 'away', 'Away.']
-
-def made_up_rows(split, first, count, rng):
-    for number in range(first, first + count):
-        texts = rng.sample(rng.choice(OPTIONS), 4)
-        yield dict(id=f'validation_{number}', video=f'https://videos/{split}/{number // 3}.mp4',
-                   question=f'Which way does object {number} move?', question_type='multiple-choice',
-                   choices=dict(zip('ABCD', texts)), answer=texts[rng.randrange(4)])
-
-def made_up_answer(row, skill, rng):
-    letter = rng.choice('ABCD')
-    if rng.random() < skill: letter = next(k for k, text in row['choices'].items() if text == row['answer'])
-    right, text = is_right(letter, row['choices'], row['answer']), row['choices'][letter]
-    said = rng.choice([letter, f'Step by step. The final answer is: {letter}', f'**{letter}: {text}**'])
-    return dict(id=row['id'], question=row['question'], choices=row['choices'], response=said, correct=right,
-                ground_truth_answer=row['answer'], extracted_answer=f'{letter}: {text}')
-
-def make_up_benchmark(root):
-    rng = random.Random(4)
-    for split, first, count in (('real', 820, 210), ('synthetic', 1, 90)):
-        rows = list(made_up_rows(split, first, count, rng))
-        write_json(root / 'data' / f'{split}_mc.json', rows)
-        for model, skill in (('tiny_8frame', .1), ('small_8frame', .35), ('large_16frame', .5)):
-            for prompt in ('cot', 'direct-output'):
-                answers = [made_up_answer(row, skill, rng) for row in rows]
-                write_json(root / 'outputs' / f'{split}_mc_{prompt}' / f'{model}.json', answers)
-    return root
-
+# The recorded outputs come from the folder `vlm4d` of `TRACK4D_DATA`; without it the made-up benchmark of
+# the last notebook takes their place.
 
 # %%
 temporary = tempfile.TemporaryDirectory()
-made_up = make_up_benchmark(Path(temporary.name))
 given = os.environ.get('TRACK4D_DATA')
 real = Path(given) / 'vlm4d' if given and (Path(given) / 'vlm4d' / 'data').is_dir() else None
-root = real or made_up
-print('recorded outputs of the benchmark' if real else 'a made-up benchmark')
-
-# %%
-#| export
-SPLITS, PROMPTS = ('real', 'synthetic'), ('cot', 'direct-output')
-QUESTION_FIELDS = {'id': str, 'video': str, 'question': str, 'choices': dict, 'answer': (str, int)}
-ANSWER_FIELDS = {'id': str, 'question': str, 'choices': dict, 'response': str,
-                 'ground_truth_answer': (str, int), 'extracted_answer': str, 'correct': bool}
-
-def check_rows(rows, fields: dict, path: Path) -> dict[int, dict]:
-    """Rows of a JSON list by question number; InputError names the file, the row and the field."""
-    if not isinstance(rows, list) or not rows: raise InputError(f'{path}: needs a list, one row per question')
-    numbered = {}
-    for place, row in enumerate(rows, 1):
-        number = check_row(row, fields, f'{path}: row {place}')
-        if number in numbered: raise InputError(f"{path}: {row['id']} occurs twice; keep one of them")
-        numbered[number] = row
-    return numbered
-
-def check_row(row, fields: dict, where: str) -> int:
-    """The number in the row's id; InputError naming the place if a field is missing or of a wrong type."""
-    if not isinstance(row, dict): raise InputError(f'{where} is not an object with fields')
-    for field, kind in fields.items():
-        if not isinstance(row.get(field), kind) or (isinstance(row[field], bool) and kind is not bool):
-            raise InputError(f"{where} ({row.get('id')}): field '{field}' is missing or of a wrong type")
-    kinds = {type(text) for text in row['choices'].values()}
-    if not kinds or not kinds <= {str, int} or not set(row['choices']) <= set(LETTERS):
-        raise InputError(f"{where} ({row['id']}): 'choices' must map capital letters to texts or integers")
-    digits = re.fullmatch(r'validation_([0-9]{1,9})', row['id'])
-    if not digits: raise InputError(f"{where}: id {row['id'][:40]!r} does not read validation_NUMBER")
-    return int(digits[1])
-
-
-# %%
-#| export
-def read_questions(data_dir: Path | str) -> dict[str, dict[int, dict]]:
-    """Split -> number -> question, from {real,synthetic}_mc.json in `data_dir` or its folder `data`."""
-    root = Path(data_dir)
-    if not root.is_dir(): raise InputError(f'{root}: no such folder; --data needs the one with real_mc.json')
-    if not (root / 'real_mc.json').exists() and (root / 'data').is_dir(): root = root / 'data'
-    paths = {split: root / f'{split}_mc.json' for split in SPLITS}
-    return {split: check_rows(read_json(path), QUESTION_FIELDS, path) for split, path in paths.items()}
-
-def find_outputs(outputs_dir: Path | str) -> dict[tuple[str, str, str], Path]:
-    """(prompt, file name, split) -> path, from folders like real_mc_cot anywhere below `outputs_dir`."""
-    root, found = Path(outputs_dir), {}
-    if not root.is_dir(): raise InputError(f'{root}: no such folder; --outputs needs the recorded answers')
-    for split, prompt in product(SPLITS, PROMPTS):
-        for path in sorted(root.rglob(f'{split}_mc_{prompt}/*.json')):
-            key = prompt, path.name, split
-            if key in found: raise InputError(f'{path}: {found[key]} has the same name; keep one of them')
-            found[key] = path
-    if not found: raise InputError(f'{root}: no files like real_mc_cot/MODEL.json below it; check --outputs')
-    return found
-
-
-# %%
-questions = read_questions(root)
-files = find_outputs(root)
-print({split: len(rows) for split, rows in questions.items()}, 'questions;', len(files), 'result files')
-for row in list(questions['real'].values())[:1]: print(row['question'], row['choices'], '->', row['answer'])
-
-# %%
-assert all(set(rows) == set(range(min(rows), max(rows) + 1)) for rows in questions.values())
-for broken in ([], {}, [1], [dict(id='validation_1')]):
-    try: check_rows(broken, ANSWER_FIELDS, Path('model.json'))
-    except InputError as error: print(error)
-    else: raise AssertionError('a malformed file must be an error')
+root = real or make_up_benchmark(temporary.name)
+questions, files = read_questions(root), find_outputs(root)
+print('recorded outputs' if real else 'a made-up benchmark', len(files))
 
 # %% [markdown]
-# ## Four parts, three layers
-#
-# The table of the paper has seven columns, and none of them is a field of the files. They follow from the
-# numbers and the texts, by rules that had to be found in the repository and that a test holds against the
-# video paths.
+# ## One answer, three verdicts
 #
 # Why three readings of one answer? Because each answers a different question. The first asks what was
 # published, the second whether the published verdict follows from the published letter, the third whether
 # anyone can get there without the judge. A number is only comparable with numbers of the same layer.
-#
-# The published table divides the real split by numeric id: up to 922 the videos are filmed from outside
-# (exo), above it from a head (ego). The synthetic split is divided by truth: an answer that is "no" or
-# begins with "no " says that the asked-for thing does not exist (false positive); the blank matters, since
-# "not moving" is a direction.
 #
 # Each answer then gets three verdicts. They differ, and which one is quoted must be said each time:
 #
@@ -202,9 +81,7 @@ for broken in ([], {}, [1], [dict(id='validation_1')]):
 
 # %%
 #| export
-CELLS = ('ego', 'exo', 'real', 'directional', 'false positive', 'synthetic', 'overall')
 LAYERS = ('recorded', 'letter', 'extraction')
-LAST_EXO = 922              # real questions up to this number are exo-centric, later ones ego-centric
 
 @dataclass(frozen=True)
 class Answer:
@@ -226,17 +103,14 @@ class Answer:
 
 # %%
 #| export
-def part_of(split: str, number: int, truth) -> str:
-    """The part of the table a question belongs to."""
-    if split == 'real': return 'exo' if number <= LAST_EXO else 'ego'
-    said = str(truth).strip().lower()
-    return 'false positive' if said == 'no' or said.startswith('no ') else 'directional'
-
 def wording(row: dict) -> list[str]:
     """Question and options of a row, normalised, for telling whether it is the same question."""
     texts = [row['question'], *(row['choices'][letter] for letter in sorted(row['choices']))]
     return [normalise_text(text) for text in texts]
 
+
+# %%
+#| export
 def score_answer(split: str, number: int, row: dict, question: dict | None) -> Answer:
     """Apply the three layers to one result row; truth and options come from the row itself."""
     judged = re.match(r'\s*([A-Z])\s*(?::|$)', row['extracted_answer'])
@@ -257,13 +131,11 @@ def score_answer(split: str, number: int, row: dict, question: dict | None) -> A
 
 # %%
 (prompt, name, split), path = next(iter(files.items()))
-rows = check_rows(read_json(path), ANSWER_FIELDS, path)
+rows = read_answers(path)
 some = [score_answer(split, number, row, questions[split][number]) for number, row in rows.items()]
 Counter((a.recorded, a.letter, a.extraction) for a in some)
 
 # %%
-assert [part_of('synthetic', 1, t) for t in ('no', 'No bus there', ' not moving', 'north')] == \
-    ['false positive', 'false positive', 'directional', 'directional']
 twins = dict(id='validation_633', question='?', choices=dict(A='left', B='right', C='away', D='Away. '),
              response='D', ground_truth_answer='away', extracted_answer='D: Away. ', correct=True)
 assert score_answer('real', 633, twins, None).letter and score_answer('real', 633, twins, None).extraction
@@ -288,6 +160,9 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]: return wilson(self.correct, self.total)
 
+
+# %%
+#| export
 def shares(answers: tuple[Answer, ...], layer: str = 'recorded') -> dict[str, Share]:
     """Cell -> share for one model; no cell without answers, no `overall` if a split is missing."""
     table = {}
@@ -310,12 +185,15 @@ class Vlm4dResult:
 
     def _repr_html_(self) -> str: return render_vlm4d(self, 'html')
 
+
+# %%
+#| export
 def score_vlm4d(data_dir: Path | str, outputs_dir: Path | str, shuffles: int = 20, seed: int = 0,
                 progress: bool = False) -> Vlm4dResult:
     """Score the recorded outputs below `outputs_dir` in three layers; blind prior from the questions."""
     questions, files, models = read_questions(data_dir), find_outputs(outputs_dir), {}
     for (prompt, name, split), path in tqdm(files.items(), 'scoring', disable=not progress):
-        rows, asked = check_rows(read_json(path), ANSWER_FIELDS, path), questions[split]
+        rows, asked = read_answers(path), questions[split]
         answers = tuple(score_answer(split, number, row, asked.get(number)) for number, row in rows.items())
         models[f'{prompt}|{name}'] = models.get(f'{prompt}|{name}', ()) + answers
     pairs = Counter((row['video'], normalise_text(row['question']))
@@ -338,12 +216,6 @@ def score_vlm4d(data_dir: Path | str, outputs_dir: Path | str, shuffles: int = 2
 
 # %%
 #| export
-def as_row(split: str, question: dict) -> dict:
-    """A question as a `scoring` row: options in letter order, `right` = all letters with the true text."""
-    texts = [question['choices'][letter] for letter in sorted(question['choices'])]
-    right = [letter for letter, text in zip(LETTERS, texts) if is_right('A', {'A': text}, question['answer'])]
-    return dict(type=split, choices=texts, truth=right[0] if right else '', right=right)
-
 def blind_baseline(questions: dict[str, dict[int, dict]], folds: int = 10, shuffles: int = 20,
                    seed: int = 0) -> dict[str, tuple[float, float, float]]:
     """Cell -> (mean, lowest, highest) accuracy of the blind prior over shuffles of the videos into folds."""
@@ -434,6 +306,9 @@ def table_cells(result: Vlm4dResult, prompt: str, layer: str = 'recorded') -> li
     blind = (with_range(*result.blind[cell]) if cell in result.blind else '–' for cell in CELLS)
     return [(f'{prompt}, {layer}', *CELLS), *body, ('blind prior (range over folds)', *blind)]
 
+
+# %%
+#| export
 def of_prompt(result: Vlm4dResult, prompt: str) -> list[str]:
     """Names of the models that were asked with this prompt."""
     return [name for name in result.models if name.startswith(f'{prompt}|')]
@@ -442,6 +317,9 @@ def with_range(middle: float, low: float, high: float) -> str:
     """Three fractions as '45.08 (42.5–47.7)'."""
     return f'{100 * middle:.2f} ({percent(low)}–{percent(high)})'
 
+
+# %%
+#| export
 def published_gap(result: Vlm4dResult, name: str) -> float | None:
     """Largest difference to the published cells of a file, in percentage points; None if not published."""
     published = read_json(project_path('data_samples/vlm4d_published.json'))
@@ -532,6 +410,9 @@ def compare_models(result: Vlm4dResult, first: str, second: str, cell: str = 'ov
     if not shared: raise InputError(f'{first} and {second} share no answers in the cell {cell!r}')
     return mcnemar(*[[each[key] for key in shared] for each in verdicts])
 
+
+# %%
+#| export
 def neighbour_cells(result: Vlm4dResult, prompt: str, cell: str) -> list[tuple[str, ...]]:
     """Models of one prompt ranked by a cell, each tested against the next one below."""
     scores = {name: shares(answers).get(cell) for name, answers in result.models.items()}
