@@ -56,8 +56,8 @@ DISTANCE_CHANGE = (
     'Which description fits the distance between {a} and {b}?')
 
 # %% [markdown]
-# The three questions about one moving object name their reference system, since without it "left" means nothing: the
-# first camera for its direction, a view from above for its turning, the object's own front for an agent.
+# The questions about one moving object name their reference system, since without it "left" means nothing: the first
+# camera, the level ground or the screen for its direction, a view from above for its turning, its own front for an agent.
 
 # %%
 #| export
@@ -80,6 +80,23 @@ DIRECTION = (
     'Leaving the motion of the camera aside, where does {a} go, as seen from the first frame?',
     'Which direction of movement fits {a}, judged from the first frame?',
     'Where in space does {a} head, told from the first view?')
+
+SCREEN_DIRECTION = (
+    'In the picture, which way does {a} move?', 'Where does {a} go on the screen?',
+    'Compare the first and the last picture: how has {a} moved within the image?',
+    'As a flat picture, in which direction does {a} travel?', 'Across the image plane, where does {a} move?',
+    'Follow {a} with a finger on the screen. Which way does the finger go?',
+    'Which movement in the image fits {a}, camera motion included?', 'How does the place of {a} in the picture change?')
+
+LEVEL_DIRECTION = (
+    'Over level ground and seen along the first view, where does {a} move?',
+    'With up and down along gravity, in which direction does {a} go, as seen from the first camera?',
+    'Hold the first camera level. Which way does it see {a} move?',
+    'In gravity-aligned axes that face where the first camera faces, how does {a} move?',
+    'Measured on the ground in front of the first camera, where does {a} go?',
+    'Take gravity for up and down and the first viewing direction for ahead: how does {a} travel?',
+    'Which direction of movement fits {a} in level axes turned like the first camera?',
+    'A spirit level keeps the first camera upright. Where does it see {a} go?')
 
 AGENT = (
     'From its own point of view, how does {a} move?',
@@ -154,14 +171,15 @@ PHRASINGS = dict(
     camera_movement=CAMERA, camera_object_distance_change=DISTANCE_CHANGE, object_rotation=ROTATION, object_direction=DIRECTION,
     agent_motion=AGENT, moved_distance=MOVED, object_object_distance_change=DISTANCE_CHANGE, depth=DEPTH,
     object_object_distance=OBJECT_DISTANCE, multiview_depth=DEPTH, multiview_object_object_distance=OBJECT_DISTANCE,
-    visual_tracking=VISUAL_TRACK, true_motion_tracking=TRUE_MOTION)
+    visual_tracking=VISUAL_TRACK, true_motion_tracking=TRUE_MOTION,
+    object_direction_screen=SCREEN_DIRECTION, object_direction_level=LEVEL_DIRECTION)
 
 # %%
 slots = {name: {tuple(sorted(set(re.findall(r'{(\w+)}', text)))) for text in texts} for name, texts in PHRASINGS.items()}
 slots
 
 # %%
-assert len(PHRASINGS) == 13 and all(len(set(texts)) >= 8 for texts in PHRASINGS.values())
+assert len(PHRASINGS) == 15 and all(len(set(texts)) >= 8 for texts in PHRASINGS.values())
 assert all(len(kinds) == 1 for kinds in slots.values())      # all phrasings of a type use the same slots
 assert all('first' in text or 'Leaving' in text for text in DIRECTION)   # the reference system is always said
 
@@ -180,6 +198,8 @@ CLAIMS = dict(
     camera_object_distance_change=('the distance between {a} and {b}', '{option}'),
     object_rotation=('{a}', 'rotates {option} when seen from above'),
     object_direction=('{a}', '{option}, as seen from the first frame'),
+    object_direction_screen=('{a}', '{option} in the picture'),
+    object_direction_level=('{a}', '{option}, in level axes of the first camera'),
     agent_motion=('{a}', '{option} from its own point of view'),
     moved_distance=('{option}', 'travels further than {other}'),
     object_object_distance_change=('the distance between {a} and {b}', '{option}'),
@@ -270,14 +290,14 @@ print(prompt_text(CAMERA[1], ('moves left', 'moves right', 'pans left', 'pans ri
 figure, axis = plt.subplots(figsize=(6.5, 2.8), dpi=90)
 names = list(PHRASINGS)
 axis.boxplot([[len(text.split()) for text in PHRASINGS[name]] for name in names], orientation='horizontal')
-axis.set_yticks(range(1, 14), names, fontsize=7); axis.invert_yaxis()
+axis.set_yticks(range(1, 16), names, fontsize=7); axis.invert_yaxis()
 axis.set(xlabel='words', title='length of the eight phrasings of each type'); plt.tight_layout(); plt.show()
 
 # %%
 coverage = [[sum(f'{{{slot}}}' in text for text in PHRASINGS[name]) for slot in ('a', 'b', 'c', 'query', 'reference', 'frames')] for name in names]
 figure, axis = plt.subplots(figsize=(4.6, 3), dpi=90)
 axis.imshow(coverage, cmap='Blues', vmin=0, vmax=10, aspect='auto')
-axis.set_xticks(range(6), ('a', 'b', 'c', 'query', 'reference', 'frames'), fontsize=8); axis.set_yticks(range(13), names, fontsize=7)
+axis.set_xticks(range(6), ('a', 'b', 'c', 'query', 'reference', 'frames'), fontsize=8); axis.set_yticks(range(15), names, fontsize=7)
 for row, line in enumerate(coverage):
     for column, count in enumerate(line): axis.text(column, row, count or '', ha='center', va='center', fontsize=7)
 axis.set_title('phrasings that use each slot', fontsize=9); plt.tight_layout(); plt.show()
@@ -289,7 +309,7 @@ assert prompt_text('Q?', (), 'yes_no') == 'Q?\nAnswer Yes or No.'
 # %% [markdown]
 # ## What we proved
 #
-# * Thirteen types, eight different phrasings each, and all phrasings of a type use the same slots.
+# * Thirteen types (and direction in three systems), eight different phrasings each, and all phrasings of a type use the same slots.
 # * Yes/no claims come from one subject and one predicate per type, so that only their content can give them away.
 # * The grammar turns statements into questions without a parser: a table of ten verbs is enough.
 #

@@ -8,7 +8,7 @@
 # %% [markdown]
 # #| export
 # Pixels in texts and records are fractions (x, y) = (u / W, v / H) of the picture, three decimals. A reference is a dict
-# {object, mode, frame, uv} and for circles also {color, radius}; frame is a number in the video as shown.
+# {object, label, mode, frame, uv} and for circles also {color, radius}; frame is a number in the video as shown.
 
 # %% [markdown]
 # * **What** phrases for objects, and the circles drawn for them
@@ -162,7 +162,7 @@ MODES = ('caption', 'pixel', 'circle')
 def refer(m: Measured, row: int, frame: int, mode: str, rng: np.random.Generator, taken=()) -> tuple[str, dict] | None:
     "Phrase and record for one object in one frame of the video; None if this mode cannot name it."
     item = m.clip.objects[row]
-    record = dict(object=int(item.id), mode=mode, frame=int(frame), uv=None)
+    record = dict(object=int(item.id), label=item.label, mode=mode, frame=int(frame), uv=None)
     if mode == 'caption':
         unique = sum(other.caption == item.caption for other in m.clip.objects) == 1
         return (f'the {item.caption}', record) if unique else None

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from track4d_ref.clips import Clip
-from track4d_ref.facts import (Fact, agent_facts, camera_distance_facts, camera_facts, direction_facts, moved_facts,
-                               pair_distance_facts, rotation_facts)
+from track4d_ref.facts import (Fact, agent_facts, camera_distance_facts, camera_facts, direction_facts,
+                               level_direction_facts, moved_facts, pair_distance_facts, rotation_facts, screen_direction_facts)
 from track4d_ref.measurements import Measured, measure
 from track4d_ref.presets import Thresholds, load_thresholds
 from track4d_ref.references import point_text, refer_somehow
@@ -95,7 +95,7 @@ axes[1].barh(list(counts), list(counts.values()), color='#0072B2'); axes[1].inve
 axes[1].set_title(f'clear facts in a clip with {len(clip.objects)} objects', fontsize=9); plt.tight_layout(); plt.show()
 
 # %%
-assert [kind.number for kind in QUESTION_TYPES.values()] == list(range(1, 14)) and set(QUESTION_TYPES) == set(PHRASINGS)
+assert [kind.number for kind in QUESTION_TYPES.values()] == list(range(1, 14)) and set(QUESTION_TYPES) <= set(PHRASINGS)
 assert all(kind.possible(m, cuts) for kind in QUESTION_TYPES.values() if kind.find and counts[kind.name])
 
 # %% [markdown]
@@ -114,6 +114,10 @@ class Style:
     forms: tuple[str, ...] = ('choice', 'yes_no')
     modes: tuple[str, ...] = ('caption', 'pixel')     # add 'circle' where the frames are drawn on, see draw_references
     combined: bool = True
+    systems: tuple[str, ...] = ('first camera',)      # of object_direction; also 'gravity-aligned' and 'screen'
+
+DIRECTION_SYSTEMS = {'first camera': (direction_facts, ''), 'gravity-aligned': (level_direction_facts, '_level'),
+                     'screen': (screen_direction_facts, '_screen')}  # how to find them, which wording
 
 @dataclass(frozen=True)
 class Question:
@@ -216,14 +220,14 @@ def _slots(kind: str, phrases: list[str]) -> dict[str, str]:
     return dict(zip('abc', phrases))
 
 def _yes_no(kind: str, fact: Fact, options: list[str], slots: dict, rng: np.random.Generator) -> tuple[str, str, int, str]:
-    "Text, answer, wrapper number and claimed option of a claim that is true half of the time."
+    "Text, answer, wrapper number and claimed option (slots unfilled) of a claim that is true half of the time."
     true = bool(rng.random() < 0.5)
     wrong = [option for option in options if option != fact.label and _is_slot(option) == _is_slot(fact.label)]
     claimed = fact.label if true else wrong[int(rng.integers(len(wrong)))]
     wrapper = int(rng.integers(len(WRAPPERS)))
     if _is_slot(claimed): slots = dict(slots, other=slots['b' if claimed == '{a}' else 'a'])
-    claimed = claimed.format(**slots)
-    return claim_question(kind, wrapper, **dict(slots, option=claimed)), 'Yes' if true else 'No', wrapper, claimed
+    text = claim_question(kind, wrapper, **dict(slots, option=claimed.format(**slots)))
+    return text, 'Yes' if true else 'No', wrapper, claimed
 
 def _choose_form(kind: str, fact: Fact, style: Style, rng: np.random.Generator) -> str:
     claimable = kind != 'moved_distance' or _is_slot(fact.label)
@@ -235,16 +239,17 @@ def phrase_fact(kind: str, m: Measured, fact: Fact, rng: np.random.Generator, cu
     named = _refer_all(m, fact, style, cuts, rng)
     if named is None: return None
     slots, form, options = _slots(kind, named[0]), _choose_form(kind, fact, style, rng), offered_options(fact, rng)
+    wording = kind + (DIRECTION_SYSTEMS[fact.system][1] if kind == 'object_direction' else '')
     label, choices, extra = fact.label.format(**slots), (), {}
-    if form == 'yes_no': text, answer, template, extra['claim'] = _yes_no(kind, fact, options, slots, rng)
+    if form == 'yes_no': text, answer, template, extra['claim'] = _yes_no(wording, fact, options, slots, rng)
     else:
-        template = int(rng.integers(len(PHRASINGS[kind])))
-        text, answer = sentence(PHRASINGS[kind][template].format(**slots)), label
+        template = int(rng.integers(len(PHRASINGS[wording])))
+        text, answer = sentence(PHRASINGS[wording][template].format(**slots)), label
     if form == 'choice':
         choices = tuple(option.format(**slots) for option in options)
         answer = LETTERS[options.index(fact.label)]
     if fact.frames and len(set(fact.frames)) == 1: text = f'In frame {fact.frames[0]}: {text[:1].lower()}{text[1:]}'
-    meta = dict(form=form, label=label, system=fact.system, template=template, thresholds=cuts.source, **extra)
+    meta = dict(form=form, label=label, truth=fact.label, system=fact.system, template=template, thresholds=cuts.source, **extra)
     return Question(kind, text, choices, answer, tuple(m.frames.tolist()), m.view_index, named[1],
                     {name: _plain(value) for name, value in fact.values.items()}, meta)
 
@@ -333,7 +338,8 @@ def ask_measured(m: Measured, type: str, rng: np.random.Generator, cuts: Thresho
     kind = QUESTION_TYPES[type]
     if not kind.possible(m, cuts): return None
     if kind.find is None: return phrase_track(type, m, rng, cuts, style)
-    facts = kind.find(m, cuts, rng)
+    find = DIRECTION_SYSTEMS[str(rng.choice(style.systems))][0] if type == 'object_direction' else kind.find
+    facts = find(m, cuts, rng)
     if not style.combined and type in ('camera_movement', 'object_direction'): facts = [fact for fact in facts if _is_single(fact)]
     return phrase_fact(type, m, choose_fact(facts, rng), rng, cuts, style) if facts else None
 
@@ -348,7 +354,7 @@ def same_question(question: Question) -> tuple:
     static = question.category == 'spatial'
     objects = frozenset((record['object'], record['frame'] if static else None) for record in question.references)
     label = question.meta['label'] if question.type == 'agent_motion' else None  # its turn and its drive are two facts
-    return question.type, question.frames, objects, question.meta['form'], label
+    return question.type, question.frames, objects, question.meta['form'], question.meta['system'], label
 
 def ask_measured_all(m: Measured, rng: np.random.Generator, types=tuple(QUESTION_TYPES), per_type: int = 1,
                      cuts: Thresholds | None = None, style: Style = Style()) -> list[Question]:
