@@ -21,6 +21,7 @@
 
 # %%
 #| export
+import io
 import math
 from pathlib import Path
 
@@ -269,11 +270,11 @@ assert 'right-handed' in told(check_rigid, np.diag([1.0, -1, 1, 1]), 'a left-han
 
 # %%
 #| export
-def open_picture(path: Path | str) -> Image.Image:
-    "A decoded picture of sane size; InputError if the file is missing or broken."
-    path = Path(path)
+def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
+    "A decoded picture of sane size from a file, or from bytes called `name`; InputError if it is missing or broken."
+    path, source = name or str(path), path
     try:
-        with Image.open(path) as picture:
+        with Image.open(source) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(f'{path}: {picture.width}×{picture.height} pixels are too many; make it smaller')
             picture.load()
@@ -299,11 +300,17 @@ def read_map(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarra
         raise InputError(f'{path}: {values.shape[1]}×{values.shape[0]} pixels instead of {size[1]}×{size[0]}')
     return values
 
-def metric_depth(stored: np.ndarray, unit_m: float, far: int | None = None) -> np.ndarray:
-    "Float32 metres from whole numbers in units of `unit_m`; 0 and the value `far` become 0, no depth."
+def metric_depth(stored: np.ndarray, unit_m: float, far: int | None = None, invalid: int | None = None) -> np.ndarray:
+    "Float32 metres from whole numbers in units of `unit_m`; the value `far` becomes infinity (sky), `invalid` and 0 become 0."
     depth_m = (stored * np.float64(unit_m)).astype(np.float32)
-    if far is not None: depth_m[stored == far] = 0
+    if far is not None: depth_m[stored >= far] = np.inf
+    if invalid is not None: depth_m[stored == invalid] = 0
     return depth_m
+
+def thumbnail(frame: np.ndarray, width: int = 460, colors: int = 48) -> np.ndarray:
+    "A small picture (h, w, 3) of few colours, for figures that quote a licensed data set."
+    small = Image.fromarray(frame).resize((width, max(1, round(width * frame.shape[0] / frame.shape[1]))))
+    return np.asarray(small.quantize(colors, dither=Image.Dither.NONE).convert('RGB'))
 
 def planar_from_ray(ray_m: np.ndarray, K: np.ndarray) -> np.ndarray:
     "Planar depth (..., H, W) from distances to the camera centre: z = r / √(1 + x² + y²)."
@@ -331,7 +338,7 @@ figure.colorbar(shown, ax=axes, label='metres', shrink=0.8); plt.show()
 
 # %%
 assert np.allclose(planar_from_ray(ray_m, K), 4.0) and ray_m.max() > 5
-assert metric_depth(np.array([[0, 275, 65535]], np.uint16), 0.01, far=65535).tolist() == [[0.0, 2.75, 0.0]]
+assert metric_depth(np.array([[0, 275, 65535]], np.uint16), 0.01, far=65535).tolist() == [[0.0, 2.75, math.inf]]
 
 
 # %% [markdown]

@@ -9,10 +9,11 @@ large to be true raises InputError with file, line and field."""
 # %% auto #0
 __all__ = ['MAX_TEXT_BYTES', 'MAX_FRAMES', 'MAX_PIXELS', 'read_lines', 'number', 'split_line', 'table_header', 'read_table',
            'whole_numbers', 'numbers', 'field', 'array_of', 'rotation_from_quaternion', 'turns_about', 'check_rigid',
-           'open_picture', 'read_picture', 'read_map', 'metric_depth', 'planar_from_ray', 'object_axes', 'centred_pose',
-           'positive_size', 'gravity_frame']
+           'open_picture', 'read_picture', 'read_map', 'metric_depth', 'thumbnail', 'planar_from_ray', 'object_axes',
+           'centred_pose', 'positive_size', 'gravity_frame']
 
 # %% ../nbs/07_raw.ipynb #2b790b14
+import io
 import math
 from pathlib import Path
 
@@ -142,11 +143,11 @@ def check_rigid(poses: np.ndarray, where: str) -> np.ndarray:
     return poses
 
 # %% ../nbs/07_raw.ipynb #8091590f
-def open_picture(path: Path | str) -> Image.Image:
-    "A decoded picture of sane size; InputError if the file is missing or broken."
-    path = Path(path)
+def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
+    "A decoded picture of sane size from a file, or from bytes called `name`; InputError if it is missing or broken."
+    path, source = name or str(path), path
     try:
-        with Image.open(path) as picture:
+        with Image.open(source) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(f'{path}: {picture.width}×{picture.height} pixels are too many; make it smaller')
             picture.load()
@@ -172,11 +173,17 @@ def read_map(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarra
         raise InputError(f'{path}: {values.shape[1]}×{values.shape[0]} pixels instead of {size[1]}×{size[0]}')
     return values
 
-def metric_depth(stored: np.ndarray, unit_m: float, far: int | None = None) -> np.ndarray:
-    "Float32 metres from whole numbers in units of `unit_m`; 0 and the value `far` become 0, no depth."
+def metric_depth(stored: np.ndarray, unit_m: float, far: int | None = None, invalid: int | None = None) -> np.ndarray:
+    "Float32 metres from whole numbers in units of `unit_m`; the value `far` becomes infinity (sky), `invalid` and 0 become 0."
     depth_m = (stored * np.float64(unit_m)).astype(np.float32)
-    if far is not None: depth_m[stored == far] = 0
+    if far is not None: depth_m[stored >= far] = np.inf
+    if invalid is not None: depth_m[stored == invalid] = 0
     return depth_m
+
+def thumbnail(frame: np.ndarray, width: int = 460, colors: int = 48) -> np.ndarray:
+    "A small picture (h, w, 3) of few colours, for figures that quote a licensed data set."
+    small = Image.fromarray(frame).resize((width, max(1, round(width * frame.shape[0] / frame.shape[1]))))
+    return np.asarray(small.quantize(colors, dither=Image.Dither.NONE).convert('RGB'))
 
 def planar_from_ray(ray_m: np.ndarray, K: np.ndarray) -> np.ndarray:
     "Planar depth (..., H, W) from distances to the camera centre: z = r / √(1 + x² + y²)."
