@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Scene points
-# > Where are the camera and the points of every object? Four answers: from poses, from depth, from stereo with its noise, from one eye.
+# > Where are the camera and the points of every object? Ask the poses, the depth, a noisy stereo pair, or one eye.
 
 # %%
 #| default_exp scene_points
@@ -75,6 +75,11 @@ class ScenePoints:
 
     @property
     def centers_m(self) -> np.ndarray: return camera_center(self.w2c)  # (T, 3)
+
+
+# %%
+record = ScenePoints(None, 0, 'by hand', np.eye(4)[None], {(3, 0): np.array([[1.0, 0, 4], [2, 0, 4]])})
+assert record.known(3, 0) and not record.known(3, 1) and record.centroid_m(3, 0).tolist() == [1.5, 0, 4]
 
 
 # %% [markdown]

@@ -164,7 +164,7 @@ for kind in ('camera_distance', 'object_distance', 'object_camera_distance', 'ob
 
 # %%
 #| export
-SIX_WAYS = ('left', 'right', 'up', 'down', 'backward', 'forward')
+SIX_WAYS = ('left', 'right', 'up', 'down', 'backward', 'forward')   # 2 axis + (0 negative, 1 positive)
 UNSEEN = 'it cannot be seen in both frames'
 WORDS = {'object_camera_change': ('closer', 'farther away', 'its distance stays about the same', UNSEEN),
          'object_camera_side': ('to the left', 'to the right', 'neither to the left nor to the right', UNSEEN),
@@ -213,7 +213,8 @@ LOW, HIGH, APART = 0.25, 1.75, 0.1   # MLLM-4D §4: distractors from 25 % to 175
 
 # %%
 #| export
-def numeric_options(true_m: float, rng: np.random.Generator, even: bool = False, attempts: int = 200) -> tuple[str, ...] | None:
+def numeric_options(true_m: float, rng: np.random.Generator, even: bool = False,
+                    attempts: int = 200) -> tuple[str, ...] | None:
     "The truth and three distractors as texts with one decimal, the truth first; None if they cannot be kept apart."
     rank = int(rng.integers(4))
     for _ in range(attempts):
@@ -257,10 +258,10 @@ PHRASINGS = {
         'From frame {i} to frame {j} of {last}: by roughly how many metres has the camera been displaced?',
         'Estimate in metres the straight-line distance the camera covers between frames {i} and {j} of {last}.'),
     'camera_direction': (
-        'Between frame {i} and frame {j} of {last}, in which main direction is the camera carried, told from its view in frame {i}?',
+        'Between frames {i} and {j} of {last}, in which main direction is the camera carried, told from frame {i}?',
         'Seen from where the camera is in frame {i}, where has it mainly gone by frame {j} of {last}?',
         'Take the axes of the camera in frame {i}. What is its main direction of travel up to frame {j} of {last}?',
-        'Which word describes best how the camera shifts from frame {i} to frame {j} of {last}, as its own start sees it?')}
+        'Which word fits best how the camera shifts from frame {i} to frame {j} of {last}, as its start sees it?')}
 
 # %%
 #| export
@@ -271,7 +272,7 @@ PHRASINGS |= {
         'Leave the camera aside: how many metres does {a} get from its place in frame {i} by frame {j} of {last}?',
         'Estimate in metres how far {a} moves through the scene from frame {i} to frame {j} of {last}.'),
     'object_camera_distance': (
-        'The camera is where it was in frame {i}, {a} where it is in frame {j} of {last}. How many metres to its nearest point?',
+        'The camera as in frame {i}, {a} as in frame {j} of {last}: how many metres to its nearest point?',
         'How many metres separate the camera position of frame {i} from the nearest point of {a} in frame {j} (of {last})?',
         'From the camera of frame {i} to the closest part of {a} in frame {j} of {last}: about how many metres?',
         'Estimate in metres the gap between the camera in frame {i} and the nearest point of {a} in frame {j} of {last}.')}
@@ -299,7 +300,6 @@ PHRASINGS |= {
 #| export
 KINDS = tuple(PHRASINGS)
 NUMERIC = ('camera_distance', 'object_distance', 'object_camera_distance')
-SHARES = dict(zip(KINDS, (1 / 7,) * 7))   # MLLM4D-2M: seven equal scenarios of 14.3 %
 
 # %%
 assert len(KINDS) == 7 and all(len(texts) >= 4 and all('{last}' in text for text in texts) for texts in PHRASINGS.values())
@@ -345,12 +345,14 @@ def _label(scene: ScenePoints, m: Measured, kind: str, i: int, j: int, object_id
         path_m = scene.centers_m[first:second + 1]
         if np.linalg.norm(path_m[-1] - path_m[0]) < cuts.straightness * path_length_m(path_m): return None
     unit_m = m.scale_m[i]
-    return word_for(kind, quantity(scene, kind, first, second, object_id), cuts.still_fraction * unit_m, cuts.moving_fraction * unit_m)
+    value = quantity(scene, kind, first, second, object_id)
+    return word_for(kind, value, cuts.still_fraction * unit_m, cuts.moving_fraction * unit_m)
 
 
 # %%
 #| export
-def clear_cases(scene: ScenePoints, m: Measured, kind: str, cuts: Thresholds, moving_only: bool = True) -> dict[str, list[tuple]]:
+def clear_cases(scene: ScenePoints, m: Measured, kind: str, cuts: Thresholds,
+                moving_only: bool = True) -> dict[str, list[tuple]]:
     "All clear cases (i, j, object id) of a kind, grouped by label; i and j number the frames of the video."
     ids = [m.clip.objects[row].id for row in _askable(m, cuts, moving_only)] if kind.startswith('object') else [0]
     groups = {}
@@ -395,8 +397,8 @@ def _options(kind: str, label: str, value, rng: np.random.Generator, even: bool)
 
 # %%
 #| export
-def _write(scene: ScenePoints, m: Measured, kind: str, label: str, case: tuple, rng: np.random.Generator, cuts: Thresholds,
-           even: bool) -> RelationQuestion | None:
+def _write(scene: ScenePoints, m: Measured, kind: str, label: str, case: tuple, rng: np.random.Generator,
+           cuts: Thresholds, even: bool) -> RelationQuestion | None:
     i, j, object_id = case
     frames = int(m.frames[i]), int(m.frames[j])
     value = None if label == UNSEEN else quantity(scene, kind, *frames, object_id)
@@ -406,18 +408,19 @@ def _write(scene: ScenePoints, m: Measured, kind: str, label: str, case: tuple, 
     name = f'the {scene.clip.object(object_id).caption}' if object_id else 'the camera'
     text = PHRASINGS[kind][template].format(i=i, j=j, last=len(m.frames) - 1, a=name)
     references = (dict(object=object_id, mode='caption', frame=i, uv=None),) if object_id else ()
-    border_m = round(float((cuts.still_fraction + cuts.moving_fraction) / 2 * m.scale_m[i]), 4)   # the middle of the dead zone
+    border_m = round(float((cuts.still_fraction + cuts.moving_fraction) / 2 * m.scale_m[i]), 4)
     targets = dict(value=None if value is None else (np.round(value, 4) + 0.0).tolist(), pair=[i, j], border_m=border_m,
                    **_centres(scene, frames, int(m.frames[0]), object_id))
     meta = dict(form='choice', label=options[0], template=template, origin=scene.origin, thresholds=cuts.source)
-    return RelationQuestion(kind, text[:1].upper() + text[1:], tuple(options[k] for k in order), LETTERS[int(np.argmin(order))],
-                            tuple(m.frames.tolist()), scene.view_index, references, targets, meta)
+    choices, letter = tuple(options[k] for k in order), LETTERS[int(np.argmin(order))]
+    return RelationQuestion(kind, text[:1].upper() + text[1:], choices, letter, tuple(m.frames.tolist()), scene.view_index,
+                            references, targets, meta)
 
 
 # %%
 #| export
-def ask_relations(scene: ScenePoints, rng: np.random.Generator, kinds=KINDS, per_kind: int = 3, frames=None, moving_only: bool = True,
-                  even: bool = False, cuts: Thresholds | None = None) -> list[RelationQuestion]:
+def ask_relations(scene: ScenePoints, rng: np.random.Generator, kinds=KINDS, per_kind: int = 3, frames=None,
+                  moving_only: bool = True, even: bool = False, cuts: Thresholds | None = None) -> list[RelationQuestion]:
     """At most `per_kind` different questions of each kind on a video of these frames of the clip (default: all).
 
     The paper's cap per clip is unpublished; 2M questions on 100k clips are 20. InputError for an unknown kind."""
@@ -425,7 +428,7 @@ def ask_relations(scene: ScenePoints, rng: np.random.Generator, kinds=KINDS, per
     if frames is not None: m = m.at(frames)
     asked = []
     for kind in kinds:
-        if kind not in PHRASINGS: raise InputError(f'relation {kind!r} does not exist; choose one of {", ".join(KINDS)}')
+        if kind not in KINDS: raise InputError(f'relation {kind!r} does not exist; choose one of {", ".join(KINDS)}')
         groups, found = clear_cases(scene, m, kind, cuts, moving_only), {}
         for _ in range(3 * per_kind if groups else 0):
             label = list(groups)[int(rng.integers(len(groups)))]
@@ -483,15 +486,14 @@ def answer_from(scene: ScenePoints, question: RelationQuestion) -> str | None:
     value, kind = quantity(scene, question.type, i, j, object_id), question.type
     if kind in NUMERIC: return LETTERS[int(np.argmin([abs(float(choice) - value) for choice in question.choices]))]
     if kind == 'camera_direction':
-        axes = np.array([[(way == 'right') - (way == 'left'), (way == 'down') - (way == 'up'), (way == 'forward') - (way == 'backward')]
-                         for way in question.choices])
-        return LETTERS[int(np.argmax(axes @ value))]
+        places = [SIX_WAYS.index(way) for way in question.choices]
+        return LETTERS[int(np.argmax([value[place // 2] * (1 if place % 2 else -1) for place in places]))]
     border_m = question.targets['border_m']
     return LETTERS[question.choices.index(word_for(kind, value, border_m, border_m))]
 
 
 # %%
-clips = list(simulate_clips(14, 5, preset, rig='stereo', baseline_m=0.3, height=112, width=140))
+clips = list(simulate_clips(10, 5, preset, rig='stereo', baseline_m=0.3, height=84, width=112))
 noises_px = (0, 0.1, 0.25, 0.5, 1.0, 2.0)
 sources = {f'{sigma}': lambda c, r, sigma=sigma: points_from_noisy_stereo(c, sigma, 0.3, r) for sigma in noises_px}
 sources |= {'matched': lambda c, r: points_from_depth(with_stereo_depth(c, 32), trim=0.05), 'one eye': points_from_one_eye}

@@ -1,4 +1,4 @@
-"""Where are the camera and the points of every object? Four answers: from poses, from depth, from stereo with its noise, from one eye.
+"""Where are the camera and the points of every object? Ask the poses, the depth, a noisy stereo pair, or one eye.
 
 World metres throughout. Points are keyed by (object id, frame of the clip); a frame in which an object shows too few
 pixels has no key. `w2c` belongs to the same reconstruction as the points and may differ from the clip's own."""
