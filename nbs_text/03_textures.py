@@ -21,11 +21,29 @@ import numpy as np
 import torch
 
 # %%
+import matplotlib.pyplot as plt
+
+# %% [markdown]
+# ## Names and sizes
+#
+# Each pattern is one grey square that repeats without a seam. A surface later mixes two colours by its grey value, so twelve
+# squares give hundreds of looks. Five levels of blur stand ready for surfaces that are far away.
+
+# %%
 #| export
 PATTERNS = ('plain', 'checker', 'stripes', 'dots', 'wood', 'tiles', 'bricks', 'speckle', 'clouds', 'windows',
             'zigzag', 'terrazzo')
 TEXELS, LEVELS = 128, 5      # side of a pattern; each level is blurred twice as wide as the one before
 
+# %%
+assert TEXELS & (TEXELS - 1) == 0            # a power of two: wrapping around is then a bit mask
+
+
+# %% [markdown]
+# ## Noise without a seam
+#
+# Wood, clouds and stone need randomness that is smooth and periodic. Value noise interpolates a coarse random grid; indexing
+# the grid modulo its size makes the right edge continue at the left. More cells give finer bumps.
 
 # %%
 #| export
@@ -38,6 +56,29 @@ def smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
     rows = grid[low] * (1 - part)[:, None] + grid[high] * part[:, None]
     return rows[:, low] * (1 - part) + rows[:, high] * part
 
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(7, 2.4), dpi=90)
+noises = [smooth_noise(np.random.default_rng(1), cells) for cells in (4, 8, 16)]
+for axis, noise, cells in zip(axes, noises, (4, 8, 16)):
+    axis.imshow(np.tile(noise, (1, 2)), cmap='gray')
+    axis.set(title=f'{cells} cells, drawn twice', xticks=[], yticks=[])
+
+# %% [markdown]
+# No vertical line shows in the middle, where the two copies meet. The step across that seam is as small as any other:
+
+# %%
+seam = np.abs(noises[0][:, 0] - noises[0][:, -1]).max()
+inner = np.abs(np.diff(noises[0], axis=1)).max()
+assert seam <= inner and 0 <= noises[0].min() and noises[0].max() <= 1
+
+
+# %% [markdown]
+# ## Twelve patterns
+#
+# Six are drawn with a ruler and six imitate a material. The grey values say where the first or the second colour goes:
+# mortar and grout are 0, so they take the first. A little fine noise is added everywhere; perfectly even areas would give
+# stereo matching and optical flow nothing to hold on to.
 
 # %%
 #| export
@@ -85,6 +126,34 @@ def pattern_bank(device: str = 'cpu') -> torch.Tensor:
 
 
 # %%
+bank = pattern_bank().reshape(len(PATTERNS), LEVELS, TEXELS, TEXELS)
+figure, axes = plt.subplots(2, 6, figsize=(8.4, 3.3), dpi=56)
+for axis, name, levels in zip(axes.flat, PATTERNS, bank):
+    axis.imshow(levels[0, :96, :96], cmap='gray', vmin=0, vmax=1)
+    axis.set(title=name, xticks=[], yticks=[])
+figure.tight_layout()
+
+# %% [markdown]
+# ## Levels and looking up
+#
+# When one pixel covers many texels, picking a single one makes far floors sparkle as the camera moves. The remedy is old
+# (mip-mapping, Williams 1983): average first, look up later. All levels keep the full size here, because that keeps the
+# index arithmetic to one line; 4 MB is a fair price. Each level averages four shifted copies of the one before.
+
+# %%
+figure, axes = plt.subplots(1, LEVELS, figsize=(9, 2.1), dpi=90)
+for level, axis in enumerate(axes):
+    axis.imshow(bank[PATTERNS.index('bricks'), level], cmap='gray', vmin=0, vmax=1)
+    axis.set(title=f'level {level}', xticks=[], yticks=[])
+means = bank.mean((2, 3))
+assert torch.allclose(means, means[:, :1].expand_as(means), atol=1e-4)         # blurring keeps the mean
+assert (bank.std((2, 3))[:, 1:] <= bank.std((2, 3))[:, :-1] + 1e-6).all()     # and only ever lowers contrast
+
+
+# %% [markdown]
+# The level follows from the squared size of a pixel on the surface, in texels, by four comparisons instead of a logarithm.
+
+# %%
 #| export
 def sample_pattern(bank: torch.Tensor, start: torch.Tensor, u_texel: torch.Tensor, v_texel: torch.Tensor,
                    footprint2: torch.Tensor) -> torch.Tensor:
@@ -92,3 +161,23 @@ def sample_pattern(bank: torch.Tensor, start: torch.Tensor, u_texel: torch.Tenso
     level = (footprint2 > 2).int() + (footprint2 > 8) + (footprint2 > 32) + (footprint2 > 128)
     row, column = v_texel.floor().int() & (TEXELS - 1), u_texel.floor().int() & (TEXELS - 1)
     return bank.index_select(0, start + (level * TEXELS + row) * TEXELS + column)
+
+
+# %%
+start = torch.full((3,), PATTERNS.index('checker') * LEVELS * TEXELS ** 2, dtype=torch.int32)
+u, v = torch.tensor([5.0, 5.0 + TEXELS, 5.0 - TEXELS]), torch.tensor([40.0, 40.0, 40.0])
+values = sample_pattern(pattern_bank(), start, u, v, torch.ones(3))
+assert (values == values[0]).all()                                               # periodic in both directions
+assert values[0] == bank[PATTERNS.index('checker'), 0, 40, 5]
+
+# %% [markdown]
+# ## What we proved
+#
+# * patterns repeat without a seam, so any surface can be covered
+# * blurred levels keep the mean and lower the contrast
+# * looking up wraps around and agrees with plain indexing
+#
+# ## Try it
+#
+# 1. Add a pattern of hexagons. Which other cells must change?
+# 2. Take the logarithm instead of four comparisons in `sample_pattern`. Is it faster? Are the bytes still the same on a GPU?

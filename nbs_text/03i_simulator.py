@@ -181,7 +181,6 @@ def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requ
 def _write_one(job: tuple) -> dict:
     "Write one clip unless it is there already; its line of the manifest."
     folder, seed, preset, requests, index = job
-    torch.set_num_threads(1)
     target = Path(folder) / f'clip_{index:06d}'
     if not (target / 'clip.json').exists(): save_clip(simulate_clip(seed, preset, index, **requests), target)
     digest = hashlib.sha256()
@@ -206,7 +205,8 @@ def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, worke
     bar = dict(total=count, unit='clip', disable=None)
     if workers == 1: lines = list(tqdm(map(_write_one, jobs), **bar))
     else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
+        one_thread = dict(initializer=torch.set_num_threads, initargs=(1,))
+        with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), **one_thread) as pool:
             lines = list(tqdm(pool.map(_write_one, jobs, chunksize=4), **bar))
     write_json(folder / 'manifest.json', {'series': series, 'clips': lines})
     return folder / 'manifest.json'
