@@ -39,6 +39,7 @@ import numpy as np
 from track4d_ref.viz import use_style
 
 use_style()
+torch.set_num_threads(1)
 
 
 # %% [markdown]
@@ -126,7 +127,6 @@ class StateStep:
 #| export
 class StateToken(nn.Module):
     "TRK: the gated state behind the token `[TRK]`."
-
     def __init__(self, config: TrkConfig):
         super().__init__()
         self.config = config
@@ -197,7 +197,8 @@ def cut_gradient(state: torch.Tensor, number: int, config: TrkConfig) -> torch.T
     "The state before step `number` (0, 1, …), detached where a new block of `truncate_after` steps begins."
     return state.detach() if number % config.truncate_after == 0 else state
 
-def stream(token: StateToken, chunks: Iterable[torch.Tensor], state: torch.Tensor, first: int = 0) -> Iterator[StateStep]:
+def stream(token: StateToken, chunks: Iterable[torch.Tensor], state: torch.Tensor,
+           first: int = 0) -> Iterator[StateStep]:
     "The steps of a stream of hidden states (B, width); `first` is the number of the first one in its dialogue."
     for number, hidden in enumerate(chunks, first):
         step = token(hidden, cut_gradient(state, number, token.config))
@@ -317,10 +318,13 @@ def fresh_state(dialogue: str, token: StateToken) -> DialogueState:
     unknown = torch.full((3,), float('nan'))
     return DialogueState(dialogue, 0, token.start(1)[0], unknown, unknown.clone(), float('nan'))
 
+
+# %%
+#| export
 def save_state(state: DialogueState, path: Path | str) -> None:
     "Write a dialogue's state as npz."
-    arrays = {name: value.detach().cpu().numpy() if torch.is_tensor(value) else value for name, value in vars(state).items()}
-    write_arrays(path, **arrays)
+    plain = lambda value: value.detach().cpu().numpy() if torch.is_tensor(value) else value
+    write_arrays(path, **{name: plain(value) for name, value in vars(state).items()})
 
 def load_state(path: Path | str, dialogue: str) -> DialogueState:
     "Read it back; InputError if the file belongs to another dialogue."

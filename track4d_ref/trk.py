@@ -43,7 +43,6 @@ class StateStep:
 # %% ../nbs/17_trk.ipynb #c2d0ee77
 class StateToken(nn.Module):
     "TRK: the gated state behind the token `[TRK]`."
-
     def __init__(self, config: TrkConfig):
         super().__init__()
         self.config = config
@@ -77,7 +76,8 @@ def cut_gradient(state: torch.Tensor, number: int, config: TrkConfig) -> torch.T
     "The state before step `number` (0, 1, …), detached where a new block of `truncate_after` steps begins."
     return state.detach() if number % config.truncate_after == 0 else state
 
-def stream(token: StateToken, chunks: Iterable[torch.Tensor], state: torch.Tensor, first: int = 0) -> Iterator[StateStep]:
+def stream(token: StateToken, chunks: Iterable[torch.Tensor], state: torch.Tensor,
+           first: int = 0) -> Iterator[StateStep]:
     "The steps of a stream of hidden states (B, width); `first` is the number of the first one in its dialogue."
     for number, hidden in enumerate(chunks, first):
         step = token(hidden, cut_gradient(state, number, token.config))
@@ -100,10 +100,11 @@ def fresh_state(dialogue: str, token: StateToken) -> DialogueState:
     unknown = torch.full((3,), float('nan'))
     return DialogueState(dialogue, 0, token.start(1)[0], unknown, unknown.clone(), float('nan'))
 
+# %% ../nbs/17_trk.ipynb #84df9fbb
 def save_state(state: DialogueState, path: Path | str) -> None:
     "Write a dialogue's state as npz."
-    arrays = {name: value.detach().cpu().numpy() if torch.is_tensor(value) else value for name, value in vars(state).items()}
-    write_arrays(path, **arrays)
+    plain = lambda value: value.detach().cpu().numpy() if torch.is_tensor(value) else value
+    write_arrays(path, **{name: plain(value) for name, value in vars(state).items()})
 
 def load_state(path: Path | str, dialogue: str) -> DialogueState:
     "Read it back; InputError if the file belongs to another dialogue."
