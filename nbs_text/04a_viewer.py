@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Viewer
-# > Pictures that move: a time slider, a camera slider, a page that needs no kernel, an animation for the front page.
+# > Pictures that move: a slider over time, one over the camera, a page without a kernel, an animation.
 
 # %%
 #| default_exp viewer
 
 # %% [markdown]
 # #| export
-# A moving picture is a function `draw(index) -> Figure`. Every viewer takes one, so whatever `viz` can draw can be moved.
+# A moving picture is a function `draw(index) -> Figure`; whatever `viz` can draw can be moved.
 
 # %% [markdown]
 # * **What** sliders over time and over the camera, self-contained HTML, animated GIF
@@ -21,6 +21,7 @@
 #| export
 import hashlib
 import io
+import json
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,7 +33,20 @@ from matplotlib.figure import Figure
 from track4d_ref.storage import InputError, atomic_path
 from track4d_ref.cameras import invert_pose, pixel_centers, pose_from, project, rotation_about, unproject
 from track4d_ref.clips import Clip, View
-from track4d_ref.viz import credit, data_uri, draw_tracks, figure_png, picture_axis, show_frame
+from track4d_ref.viz import credit, data_uri, draw_tracks, figure_png, show_frame, show_image
+
+# %%
+import tempfile
+from track4d_ref.cameras import camera_center
+from track4d_ref.presets import load_preset
+from track4d_ref.simulator import simulate_clip
+from track4d_ref.viz import birds_eye, object_colors, use_style
+
+# %% [markdown]
+# ## A slider over time
+#
+# Everything here rests on one idea: a picture that depends on a number is a function `draw(index)` which returns a figure.
+# `slider` puts an ipywidgets slider below it and draws each picture once, when it is first asked for.
 
 # %%
 #| export
@@ -40,7 +54,7 @@ Draw = Callable[[int], Figure]
 
 def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int = 80) -> ipywidgets.VBox:
     "A picture above a slider that redraws it; each picture is drawn once."
-    drawn = {}
+    drawn: dict[int, bytes] = {}
     def png(index: int) -> bytes:
         if index not in drawn: drawn[index] = figure_png(draw(index), dpi)
         return drawn[index]
@@ -49,37 +63,65 @@ def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int
     control.observe(lambda change: setattr(picture, 'value', png(change['new'])), names='value')
     return ipywidgets.VBox([picture, control])
 
-PAGE = '''<figure id="{key}" style="margin:0"><img alt="{alt}" style="max-width:100%" src="{first}"><br>
-<input type="range" min="0" max="{last}" value="0" aria-label="{name}" style="width:60%"> <output>{name} 0</output>
-<script>(() => {{ const box = document.getElementById("{key}"), pictures = {pictures};
-box.querySelector("input").oninput = event => {{ const index = event.target.value;
-box.querySelector("img").src = pictures[index]; box.querySelector("output").value = "{name} " + index; }} }})()</script></figure>'''
 
-def html_slider(draw: Draw, count: int, alt: str, name: str = 'frame', dpi: int = 70) -> str:
-    "The same as HTML that carries all its pictures and needs no kernel; `alt` says in words what it shows."
-    pictures = [data_uri(figure_png(draw(index), dpi)) for index in range(count)]
-    key = 'slider-' + hashlib.sha256(''.join(pictures).encode()).hexdigest()[:12]
-    return PAGE.format(key=key, alt=escape(alt, quote=True), first=pictures[0], last=count - 1, name=escape(name, quote=True),
-                       pictures='[' + ','.join(f'"{picture}"' for picture in pictures) + ']')
+# %%
+use_style()
+clip = simulate_clip(7, load_preset('tiny'), 3, domain='open', camera_program='right+pan_left', height=150, width=220,
+                     object_programs=('curved', 'static', 'straight'))
+view, colors = clip.view, list(object_colors(clip).values())
+centers_m = np.stack([item.centers_m for item in clip.objects], 1)       # (T, N, 3)
+visual_uv_px, true_uv_px = project(view.K, view.w2c, centers_m)[0], project(view.K, view.w2c[0], centers_m)[0]
 
+def frame_and_plan(frame):
+    figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.7), width_ratios=(1.5, 1))
+    show_frame(axes[0], view, frame, f'frame {frame}', wash=0.15)
+    draw_tracks(axes[0], visual_uv_px[:frame + 1], colors)
+    birds_eye(axes[1], clip, frame).set_title('from above')
+    return figure
+
+
+# %% [markdown]
+# A saved notebook keeps the picture; with a kernel running, write `time` on a line of its own to get the slider.
+
+# %%
+frame_and_plan(5); plt.show()
+
+# %%
+time = slider(frame_and_plan, clip.frames_count)
+picture, control = time.children
+before = picture.value
+control.value = 5
+assert picture.value != before and picture.value == figure_png(frame_and_plan(5), 80)
+control.value = 0
+assert picture.value == before
+
+
+# %% [markdown]
+# ## A slider over the camera
+#
+# A frame with depth is more than a picture: every pixel is a coloured point in the world, and points can be looked at from
+# somewhere else. Time stands still, the camera moves. White is what the first camera never saw.
+#
+# The turn is made in the world: first the world turns by $-\alpha$ about the pivot, then the old camera looks at it.
 
 # %%
 #| export
 def frame_points(view: View, frame: int) -> tuple[np.ndarray, np.ndarray]:
     "Every pixel with depth as a coloured world point: xyz_world (N, 3) and uint8 colours (N, 3)."
-    if view.depth_m is None or view.frames is None: raise InputError(f'view {view.name}: points need frames and depth')
+    if view.depth_m is None or view.frames is None:
+        raise InputError(f'view {view.name}: points need frames and depth; choose a clip that has both')
     known = np.isfinite(view.depth_m[frame]) & (view.depth_m[frame] > 0)
-    uv_px, depth_m = pixel_centers(view.height, view.width)[known], view.depth_m[frame][known].astype(np.float64)
-    return unproject(view.K, view.w2c[frame], uv_px, depth_m), view.frames[frame][known]
+    uv_px, depth_m = pixel_centers(view.height, view.width)[known], view.depth_m[frame][known]
+    return unproject(view.K, view.w2c[frame], uv_px, depth_m.astype(float)), view.frames[frame][known]
 
-def render_points(K: np.ndarray, w2c: np.ndarray, xyz_world: np.ndarray, colors: np.ndarray, height: int, width: int,
-                  dot_px: int = 2) -> np.ndarray:
+def render_points(K: np.ndarray, w2c: np.ndarray, xyz_world: np.ndarray, colors: np.ndarray, height: int,
+                  width: int, dot_px: int = 2) -> np.ndarray:
     "Paint world points as squares of `dot_px`, near over far; (H, W, 3) uint8, white where nothing is."
     uv_px, depth_m = project(K, w2c, xyz_world)
-    order = np.flatnonzero(depth_m > 0.05)
+    order = np.flatnonzero((depth_m > 0.05) & (np.abs(uv_px) < 1e6).all(-1))
     order = order[np.argsort(-depth_m[order], kind='stable')]  # far first, so that near ones overwrite them
+    corner = np.floor(uv_px[order] - (dot_px - 1) / 2).astype(int)
     image = np.full((height, width, 3), 255, np.uint8)
-    corner = np.floor(uv_px[order] - (dot_px - 1) / 2).clip(-dot_px, max(height, width)).astype(int)
     steps = np.stack(np.meshgrid(range(dot_px), range(dot_px)), -1).reshape(-1, 2)
     columns, rows = np.moveaxis(corner[:, None] + steps, -1, 0)  # (N, dot²)
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
@@ -88,43 +130,117 @@ def render_points(K: np.ndarray, w2c: np.ndarray, xyz_world: np.ndarray, colors:
     return image
 
 def orbit(w2c: np.ndarray, pivot_m: np.ndarray, up: np.ndarray, angle_rad: float) -> np.ndarray:
-    "The camera (4, 4) after the world-space turn by `angle_rad` about the upright axis through `pivot_m`."
+    "The camera (4, 4) after it was carried by `angle_rad` about the upright axis through `pivot_m`."
     rotation = rotation_about(up, angle_rad)
     return w2c @ invert_pose(pose_from(rotation, pivot_m - rotation @ pivot_m))
-
-def draw_orbit(clip: Clip, frame: int, angle_rad: float, view_index: int = 0) -> Figure:
-    "One moment of a clip seen from another place: its pixels as points, the camera swung about what it looks at."
-    view = clip.views[view_index]
-    xyz_world, colors = frame_points(view, frame)
-    ahead = invert_pose(view.w2c[frame])[:3]
-    pivot_m = ahead[:, 3] + ahead[:, 2] * np.median((xyz_world - ahead[:, 3]) @ ahead[:, 2])
-    w2c = orbit(view.w2c[frame], pivot_m, clip.up, angle_rad)
-    figure, axis = plt.subplots(figsize=(4.2, 4.2 * view.height / view.width + 0.3))
-    picture_axis(axis, view.height, view.width, f'frame {frame}, camera swung by {np.degrees(angle_rad):+.0f}°')
-    axis.imshow(render_points(view.K, w2c, xyz_world, colors, view.height, view.width), extent=(0, view.width, view.height, 0))
-    return figure
-
-def camera_slider(clip: Clip, frame: int, reach_rad: float = 0.6, count: int = 13, view_index: int = 0) -> ipywidgets.VBox:
-    "Swing the camera about a frozen moment, from −reach_rad to +reach_rad."
-    angles = np.linspace(-reach_rad, reach_rad, count)
-    return slider(lambda index: draw_orbit(clip, frame, angles[index], view_index), count, 'camera', count // 2)
 
 
 # %%
 #| export
-def motion_frame(clip: Clip, frame: int, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, colors, reference: int = 0,
-                 width_in: float = 6.4) -> Figure:
-    "One moment of the animation: the video with its visual tracks so far; the held camera with the true motion so far."
-    view, so_far = clip.view, np.s_[:frame + 1]
+def swung_camera(clip: Clip, frame: int, angle_rad: float, view_index: int = 0) -> np.ndarray:
+    "`w2c` (4, 4) of a frame's camera carried about the point it looks at, at the median depth."
+    view = clip.views[view_index]
+    known = np.isfinite(view.depth_m[frame]) & (view.depth_m[frame] > 0)
+    camera = invert_pose(view.w2c[frame])
+    pivot_m = camera[:3, 3] + camera[:3, 2] * np.median(view.depth_m[frame][known])
+    return orbit(view.w2c[frame], pivot_m, clip.up, angle_rad)
+
+def draw_orbit(clip: Clip, frame: int, angle_rad: float, view_index: int = 0) -> Figure:
+    "One moment of a clip seen from another place: its pixels as points."
+    view = clip.views[view_index]
+    w2c = swung_camera(clip, frame, angle_rad, view_index)
+    image = render_points(view.K, w2c, *frame_points(view, frame), view.height, view.width)
+    figure, axis = plt.subplots(figsize=(4.2, 4.2 * view.height / view.width + 0.3))
+    show_image(axis, image, f'frame {frame}, camera swung by {np.degrees(angle_rad):+.0f}°')
+    return figure
+
+def camera_slider(clip: Clip, frame: int, reach_rad: float = 0.6, count: int = 13,
+                  view_index: int = 0) -> ipywidgets.VBox:
+    "Swing the camera about a frozen moment, from −reach_rad to +reach_rad."
+    angles = np.linspace(-reach_rad, reach_rad, count)
+    def draw(index: int) -> Figure: return draw_orbit(clip, frame, angles[index], view_index)
+    return slider(draw, count, 'camera', count // 2)
+
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(7.2, 1.9))
+for axis, degrees in zip(axes, (-35, 0, 35)):
+    w2c = swung_camera(clip, 5, np.radians(degrees))
+    show_image(axis, render_points(view.K, w2c, *frame_points(view, 5), view.height, view.width), f'camera at {degrees:+d}°')
+plt.show()
+
+# %% [markdown]
+# At 0° every point must land on the pixel it came from. And carrying the camera all the way around must end where it began.
+
+# %%
+xyz_world, point_colors = frame_points(view, 5)
+at_rest = render_points(view.K, view.w2c[5], xyz_world, point_colors, view.height, view.width, dot_px=1)
+known = np.isfinite(view.depth_m[5])
+assert (at_rest[known] == view.frames[5][known]).all() and (at_rest[~known] == 255).all()
+full_turn = orbit(view.w2c[5], np.array([1.0, 2, 3]), clip.up, 2 * np.pi)
+assert np.allclose(full_turn, view.w2c[5])
+swung = swung_camera(clip, 5, 0.5)
+ahead = project(view.K, swung, camera_center(view.w2c[5])[None])[1]
+assert ahead > 0                                                          # the old camera stands in front of the new one
+assert len(camera_slider(clip, 5, count=3).children) == 2
+
+# %% [markdown]
+# ## The same without a kernel
+#
+# Reports are read by people who do not run Python. `html_slider` packs all pictures into one piece of HTML with eight
+# lines of script. Its identifier is a hash of the pictures, so the same clip always gives the same page.
+
+# %%
+#| export
+PAGE = '''<figure id="{key}" style="margin:0"><img alt="{alt}" style="max-width:100%" src="{first}"><br>
+<input type="range" min="0" max="{last}" value="0" aria-label="{name}" style="width:60%">
+<output>{name} 0</output>
+<script>(() => {{
+  const box = document.getElementById("{key}"), pictures = {pictures};
+  box.querySelector("input").oninput = event => {{
+    box.querySelector("img").src = pictures[event.target.value];
+    box.querySelector("output").value = "{name} " + event.target.value;
+  }};
+}})()</script></figure>'''
+
+def html_slider(draw: Draw, count: int, alt: str, name: str = 'frame', dpi: int = 70) -> str:
+    "The same as HTML that carries all its pictures and needs no kernel; `alt` says in words what it shows."
+    pictures = [data_uri(figure_png(draw(index), dpi)) for index in range(count)]
+    key = 'slider-' + hashlib.sha256(''.join(pictures).encode()).hexdigest()[:12]
+    return PAGE.format(key=key, alt=escape(alt, quote=True), first=pictures[0], last=count - 1,
+                       name=escape(name, quote=True), pictures=json.dumps(pictures))
+
+
+# %%
+page = html_slider(frame_and_plan, 3, 'a clip and its plan, frame by frame')
+print(f'{len(page) / 1024:.0f} KB for three pictures')
+assert page.count('data:image/png;base64,') == 4 and '{' + 'key}' not in page   # the first picture stands in it twice
+assert page == html_slider(frame_and_plan, 3, 'a clip and its plan, frame by frame')
+
+
+# %% [markdown]
+# ## An animation for the front page
+#
+# Left the video with its visual tracks, right the camera held still while the tracks of true motion grow. All frames share
+# one palette of 128 colours, which keeps the file small and the colours steady.
+
+# %%
+#| export
+def motion_frame(clip: Clip, frame: int, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, colors,
+                 reference: int = 0, width_in: float = 6.0) -> Figure:
+    "One moment of the animation: video and visual tracks, held camera and true motion, both so far."
+    view = clip.view
     figure, axes = plt.subplots(1, 2, figsize=(width_in, width_in / 2 * view.height / view.width + 0.35))
-    show_frame(axes[0], view, frame, 'the video, visual tracks')
-    show_frame(axes[1], view, reference, 'camera held still, true motion', wash=0.35)
-    for axis, uv_px in zip(axes, (visual_uv_px, true_uv_px)): draw_tracks(axis, uv_px[so_far], colors, width=1.6)
+    show_frame(axes[0], view, frame, 'the video and its visual tracks')
+    show_frame(axes[1], view, reference, 'camera held still: true motion', wash=0.35)
+    for axis, uv_px in zip(axes, (visual_uv_px, true_uv_px)):
+        draw_tracks(axis, uv_px[:frame + 1], colors, width=1.6)
     credit(figure, clip)
     return figure
 
-def write_gif(path: Path | str, draw: Draw, count: int, fps: float = 8.0, dpi: int = 80, hold: int = 6) -> None:
-    "An animated GIF of draw(0) … draw(count − 1) that loops for ever and rests on its last picture for `hold` steps."
+def write_gif(path: Path | str, draw: Draw, count: int, fps: float = 8.0, dpi: int = 80,
+              hold: int = 6) -> None:
+    "An animated GIF of draw(0) … draw(count − 1) that loops for ever and rests on its last picture."
     images = [Image.open(io.BytesIO(figure_png(draw(index), dpi))).convert('RGB') for index in range(count)]
     palette = images[-1].quantize(128, method=Image.Quantize.MEDIANCUT)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
@@ -132,3 +248,28 @@ def write_gif(path: Path | str, draw: Draw, count: int, fps: float = 8.0, dpi: i
     with atomic_path(path) as partial:
         images[0].save(partial, format='GIF', save_all=True, append_images=images[1:], loop=0,
                        duration=[step_ms] * (count - 1) + [step_ms * hold])
+
+
+# %%
+motion_frame(clip, 6, visual_uv_px, true_uv_px, colors); plt.show()
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / 'motion.gif'
+    write_gif(path, lambda frame: motion_frame(clip, frame, visual_uv_px, true_uv_px, colors), clip.frames_count)
+    with Image.open(path) as animation:
+        print(f'{animation.n_frames} frames of {animation.width} × {animation.height}, {path.stat().st_size / 1024:.0f} KB')
+        assert animation.n_frames == clip.frames_count and path.stat().st_size < 400_000
+
+# %% [markdown]
+# ## What we proved
+#
+# * A slider shows exactly the picture its function draws.
+# * Unprojected points, looked at by their own camera, give the picture back pixel by pixel.
+# * Pages and animations are the same bytes every time.
+#
+# ## Try it
+#
+# 1. Write `time` or `camera_slider(clip, 5)` on a line of its own and move the handle.
+# 2. Swing the camera by 90°. Why is the person so thin?
+# 3. Make a slider over the *reference frame* of the true-motion panel.
