@@ -302,7 +302,7 @@ axes[0].imshow(light); axes[0].set_title('image', fontsize=8)
 axes[1].imshow(palette[view.instances[0][::3, ::3]]); axes[1].set_title('who is who', fontsize=8)
 axes[2].imshow(view.depth_m[0][::3, ::3].round(1), cmap='viridis_r'); axes[2].set_title('planar depth, dark is far', fontsize=8)
 for axis in axes: axis.axis('off')
-figure.text(0.01, 0.01, CREDIT if data else 'synthetic', fontsize=6); figure.tight_layout(); plt.show()
+figure.text(0.01, -0.04, CREDIT if data else 'synthetic', fontsize=6); figure.tight_layout(); plt.show()
 
 # %%
 assert np.mean(list(shares.values())) >= 0.98
@@ -325,7 +325,7 @@ for thing in clip.objects:
         for first, last in EDGES: axis.plot(*uv_px[[first, last]].T, color=color, linewidth=1)
     axis.text(*uv_px.mean(0), thing.caption, color='white', fontsize=7, ha='center', bbox={'color': '#333333', 'pad': 1})
 axis.set(xlim=(0, shown.width), ylim=(shown.height, 0), title='first pose blue, last pose orange'); axis.axis('off')
-figure.text(0.01, 0.01, CREDIT if data else 'synthetic', fontsize=6); plt.show()
+figure.text(0.01, -0.04, CREDIT if data else 'synthetic', fontsize=6); plt.show()
 
 # %%
 true_px, true_depth_m = project(shown.K, shown.w2c[0], np.stack([thing.centers_m for thing in clip.objects if thing.caption in moving], 1))

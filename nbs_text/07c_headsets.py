@@ -407,7 +407,7 @@ for thing, color in zip(clip.objects, plt.cm.tab10.colors):
         for first, last in EDGES: axis.plot(*uv_px[[first, last]].T, style, color=color, linewidth=1)
     axis.text(*uv_px[uv_px[:, 0].argmax()] + (12, 0), thing.caption, fontsize=7, color=color)
 axis.set(xlim=(0, 1024), ylim=(1100, 150), aspect='equal', title='first moment solid, last dotted', xlabel='u (px)')
-figure.text(0.01, 0.01, CREDIT if data else 'synthetic', fontsize=6); plt.show()
+figure.text(0.01, -0.04, CREDIT if data else 'synthetic', fontsize=6); plt.show()
 
 # %%
 centres_px, depth_m = project(view.K, view.w2c[0], np.stack([thing.centers_m[0] for thing in clip.objects]))

@@ -195,7 +195,7 @@ if data:
     axis.imshow(thumbnail(read_picture(folder / 'left_rgb_00000.jpg'), 360, 32), extent=(0, 1242, 375, 0))
     for left, right, top, bottom in zip(*(boxes[name] for name in ('left', 'right', 'top', 'bottom'))):
         axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color='#D55E00'))
-    picture_axis(axis, 375, 1242); figure.text(0.01, 0.01, 'Virtual KITTI 2 (Naver Labs Europe), CC BY-NC-SA 3.0', fontsize=6); plt.show()
+    picture_axis(axis, 375, 1242); figure.text(0.01, -0.04, 'Virtual KITTI 2 (Naver Labs Europe), CC BY-NC-SA 3.0', fontsize=6); plt.show()
     row = read_vkitti_poses(folder / 'pose_scene18_clone_first_row.txt')
     alpha = row['rotation_camera_space_y'] - np.arctan2(row['camera_space_X'], row['camera_space_Z'])
     print(f"alpha in the file {row['alpha'][0]:.5f}, computed {alpha[0]:.5f}")
@@ -419,7 +419,7 @@ if view.frames is not None:
 for thing in shown.objects:
     for axis in axes: draw_box(axis, view, thing, 0, '#D55E00')
 for axis, title in zip(axes, ('boxes of `center` in the front camera', 'depth, logarithmic')): picture_axis(axis, view.height, view.width, title)
-figure.text(0.01, 0.01, 'SHIFT (Sun et al.), CC BY-NC-SA 4.0' if data else 'synthetic', fontsize=6); plt.show()
+figure.text(0.01, -0.04, 'SHIFT (Sun et al.), CC BY-NC-SA 4.0' if data else 'synthetic', fontsize=6); plt.show()
 
 # %%
 if data:

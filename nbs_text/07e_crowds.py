@@ -288,13 +288,13 @@ assert np.allclose(square.objects[0].world_from_object[3, :3, 0], (1, 0, 0), ato
 clip = read_wildtrack(Path(data) / 'wildtrack', stop=40) if data else square
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=70, width_ratios=(1.6, 1))
 view = clip.view
-if data: axes[0].imshow(thumbnail(read_picture(Path(data) / 'wildtrack/cvlab1_frame0_with_grid_dots.png'), 230, 24), extent=(0, 1920, 1080, 0))
+if data: axes[0].imshow(thumbnail(read_picture(Path(data) / 'wildtrack/cvlab1_frame0_with_grid_dots.png'), 190, 20), extent=(0, 1920, 1080, 0))
 for thing in clip.objects: draw_box(axes[0], view, thing, 0, '#D55E00')
 picture_axis(axes[0], 1080, 1920, 'people of frame 0, first camera')
 for thing in clip.objects: axes[1].plot(*thing.centers_m[thing.present, :2].T, linewidth=1)
 for one in clip.views: axes[1].plot(*camera_center(one.w2c[0])[:2], 'k^'); axes[1].text(*camera_center(one.w2c[0])[:2], one.name, fontsize=6)
 axes[1].set(aspect='equal', xlabel='x (m)', ylabel='y (m)', title='tracks and cameras from above')
-figure.text(0.01, 0.01, 'WildTrack (EPFL), research use' if data else 'synthetic', fontsize=6); plt.show()
+figure.text(0.01, -0.04, 'WildTrack (EPFL), research use' if data else 'synthetic', fontsize=6); plt.show()
 
 # %%
 if data:

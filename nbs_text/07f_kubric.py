@@ -211,9 +211,9 @@ assert np.allclose(small.times_s, np.arange(4) / 12) and small.view.instances.ma
 
 # %%
 view = clip.view
-figure, axes = plt.subplots(1, 3, figsize=(8, 2.3), dpi=80)
-for axis, frame in zip(axes, (0, clip.frames_count // 2, clip.frames_count - 1)):
-    axis.imshow(thumbnail(view.frames[frame], 210, 32), extent=(0, view.width, view.height, 0))
+figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.4), dpi=75)
+for axis, frame in zip(axes, (0, clip.frames_count // 2)):
+    axis.imshow(thumbnail(view.frames[frame], 150, 20), extent=(0, view.width, view.height, 0))
     for thing in clip.objects: draw_box(axis, view, thing, frame, '#0072B2')
     picture_axis(axis, view.height, view.width, f'{clip.times_s[frame]:.2f} s')
 plt.show()
