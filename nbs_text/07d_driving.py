@@ -353,23 +353,28 @@ def shift_object(id: int, rows: dict[int, tuple], indices: list[int]) -> SceneOb
     return SceneObject(id=id, label=category, caption=name or category, size_m=np.median([row[2] for row in rows.values()], axis=0),
                        world_from_object=poses, present=present, agent=True)
 
-def read_shift(root: Path | str, sequence: str | None = None, views: tuple[str, ...] = ('front',)) -> Clip:
-    "One sequence of SHIFT; `root` is the split folder (…/images/val) with a folder per view."
+def read_shift(root: Path | str, sequence: str | None = None, start: int = 0, stop: int | None = None,
+               views: tuple[str, ...] = ('front',)) -> Clip:
+    "Frames start … stop−1 of one sequence of SHIFT; `root` is the split folder (…/images/val) with a folder per view."
     root = Path(root)
     sequence, frames = shift_frames(root, views[0], sequence)
+    span = frame_span(start, stop, len(frames), f'sequence {sequence}')
+    frames = frames[span.start:span.stop]
     indices = [frame['frameIndex'] for frame in frames]
     sources = [view for view in ('center', *views) if (root / view / 'det_3d.json').is_file()]
-    rows = {id: {index: row for index, row in found.items() if index in indices} for id, found in shift_rows(root, sources, sequence).items()}
+    rows = {id: {index: row for index, row in found.items() if index in indices}
+            for id, found in shift_rows(root, sources, sequence).items()}
     ids = sorted(id for id, found in rows.items() if found)
     cameras = []
     for view in views:
-        of_view = shift_frames(root, view, sequence)[1]
+        of_view = shift_frames(root, view, sequence)[1][span.start:span.stop]
         if [frame['frameIndex'] for frame in of_view] != indices: raise InputError(f'{root}: views {views[0]} and {view} have other frames')
         cameras.append(shift_view(root, view, of_view, sequence))
-    return Clip(id=f'shift_{sequence}', views=tuple(cameras), objects=tuple(shift_object(n, rows[id], indices) for n, id in enumerate(ids, 1)),
-                times_s=np.array(indices) * 0.1, up=np.array([0.0, 0, 1]), source='shift', licence='CC BY-NC-SA 4.0, non-commercial',
+    objects = tuple(shift_object(n, rows[id], indices) for n, id in enumerate(ids, 1))
+    return Clip(id=f'shift_{sequence}_{span.start:06d}', views=tuple(cameras), objects=objects, times_s=np.array(indices) * 0.1,
+                 up=np.array([0.0, 0, 1]), source='shift', licence='CC BY-NC-SA 4.0, non-commercial',
                 meta={'object_ids': ids, 'sequence': sequence, 'camera_poses_known': True,
-                      'attributes': {str(k): str(v) for k, v in frames[0].get('attributes', {}).items()}})
+                      'attributes': {str(name): str(value) for name, value in dict(frames[0].get('attributes') or {}).items()}})
 
 
 # %% [markdown]
