@@ -249,7 +249,7 @@ def phrase_fact(kind: str, m: Measured, fact: Fact, rng: np.random.Generator, cu
         choices = tuple(option.format(**slots) for option in options)
         answer = LETTERS[options.index(fact.label)]
     if fact.frames and len(set(fact.frames)) == 1: text = f'In frame {fact.frames[0]}: {text[:1].lower()}{text[1:]}'
-    meta = dict(form=form, label=label, truth=fact.label, system=fact.system, template=template, thresholds=cuts.source, **extra)
+    meta = dict(form=form, label=label, truth=fact.label, options=options if form == 'choice' else [], system=fact.system, template=template, thresholds=cuts.source, **extra)
     return Question(kind, text, choices, answer, tuple(m.frames.tolist()), m.view_index, named[1],
                     {name: _plain(value) for name, value in fact.values.items()}, meta)
 
