@@ -235,24 +235,27 @@ def draw_tracks(axis: Axes, uv_px: np.ndarray, colors, shown: np.ndarray | None 
 
     Frames that are not `shown` (T, N) or hold NaN leave gaps.
     """
-    frames_count, count = uv_px.shape[:2]
     shown = np.isfinite(uv_px).all(-1) & (True if shown is None else shown)
-    colors = [colors] * count if isinstance(colors, str) else list(colors)
-    age = np.linspace(0.0, 0.6, frames_count)[::-1]
-    for track, seen, color in zip(uv_px.transpose(1, 0, 2), shown.T, colors):
-        ramp = time_colors(frames_count)[:, :3] if color == 'time' else fade(color, age)
-        if seen.any(): _draw_track(axis, track, seen, ramp, width)
+    if not shown.any(): return axis
+    colors = [colors] * uv_px.shape[1] if isinstance(colors, str) else list(colors)
+    ramps = _ramps(colors, len(uv_px))[shown.any(0)]  # (N, T, 3)
+    tracks, seen = (array[:, shown.any(0)].swapaxes(0, 1) for array in (uv_px, shown))  # (N, T, 2), (N, T)
+    pairs = seen[:, :-1] & seen[:, 1:]
+    segments = np.stack([tracks[:, :-1], tracks[:, 1:]], 2)[pairs]  # (segments, 2, 2)
+    for style in ({'colors': 'white', 'linewidths': width + 1.6, 'alpha': 0.7, 'zorder': 3},
+                  {'colors': ramps[:, 1:][pairs], 'linewidths': width, 'zorder': 4}):
+        axis.add_collection(LineCollection(segments, capstyle='round', **style))
+    axis.scatter(*tracks[seen].T, c=ramps[seen], s=(1.3 * width) ** 2, linewidths=0, zorder=5)
+    last = np.arange(len(seen)), seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
+    ends = {'s': (3 * width) ** 2, 'edgecolors': 'white', 'linewidths': 0.5 * width}
+    axis.scatter(*tracks[last].T, c=ramps[last], zorder=6, **ends)
     return axis
 
-def _draw_track(axis: Axes, track: np.ndarray, seen: np.ndarray, ramp: np.ndarray, width: float) -> None:
-    pairs = seen[:-1] & seen[1:]
-    segments = np.stack([track[:-1], track[1:]], 1)[pairs]  # (segments, 2, 2)
-    for style in ({'colors': 'white', 'linewidths': width + 1.6, 'alpha': 0.7, 'zorder': 3},
-                  {'colors': ramp[1:][pairs], 'linewidths': width, 'zorder': 4}):
-        axis.add_collection(LineCollection(segments, capstyle='round', **style))
-    places, ramp = track[seen], ramp[seen]
-    axis.scatter(*places.T, c=ramp, s=(1.3 * width) ** 2, linewidths=0, zorder=5)
-    axis.scatter(*places[-1], color=ramp[-1], s=(3 * width) ** 2, edgecolors='white', linewidths=1, zorder=6)
+def _ramps(colors: list, frames_count: int) -> np.ndarray:
+    "The colours (N, T, 3) of tracks over time."
+    age = np.linspace(0.0, 0.6, frames_count)[::-1]
+    by_time = time_colors(frames_count)[:, :3]
+    return np.stack([by_time if color == 'time' else fade(color, age) for color in colors])
 
 
 # %%
@@ -269,8 +272,8 @@ plt.show()
 lines = [item for item in axes[0].collections if isinstance(item, LineCollection)]
 assert np.allclose(lines[1].get_segments()[0], visual_uv_px[:2, 0])
 gaps = [item for item in axes[1].collections if isinstance(item, LineCollection)]
-assert len(lines[1].get_segments()) - len(gaps[1].get_segments()) == 3              # two hidden frames break three steps
-colors_over_time = lines[1].get_colors()[:, :3]
+assert len(lines[1].get_segments()) - len(gaps[1].get_segments()) == 3 * 3    # two hidden frames break three steps of three tracks
+colors_over_time = lines[1].get_colors()[:len(visual_uv_px) - 1, :3]
 assert (np.diff(colors_over_time.sum(1)) < 0).all()                                 # pale first, full colour last
 
 
@@ -365,7 +368,7 @@ def frame_strip(clip: Clip, frames=None, view_index: int = 0, width_in: float = 
 
 def motion_pair(clip: Clip, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, colors, reference: int = 0,
                 shown=(None, None), stacked: bool = False, view_index: int = 0, wash: float = 0.3,
-                width_in: float = 8.0) -> Figure:
+                width_in: float = 8.0, line: float = 2.0) -> Figure:
     "4DP-QA's Figure 2: visual and true-motion tracks (T, N, 2) of the same points, on the reference frame."
     view = clip.views[view_index]
     rows, columns = (2, 1) if stacked else (1, 2)
@@ -373,7 +376,7 @@ def motion_pair(clip: Clip, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, co
     figure, axes = plt.subplots(rows, columns, figsize=(width_in, rows * panel_in))
     titles = 'visual track: what the picture shows', f'true motion: the camera held at frame {reference}'
     for axis, uv_px, mask, title in zip(axes, (visual_uv_px, true_uv_px), shown, titles):
-        draw_tracks(show_frame(axis, view, reference, title, wash), uv_px, colors, mask)
+        draw_tracks(show_frame(axis, view, reference, title, wash), uv_px, colors, mask, line)
     credit(figure, clip)
     return figure
 

@@ -85,9 +85,11 @@ def test_tracks_break_where_a_point_is_not_shown():
     shown = np.ones((6, 2), bool)
     shown[1, 0] = False
     lines = lines_of(draw_tracks(plt.subplots()[1], uv, ['red', 'time'], shown))
-    assert [len(line.get_segments()) for line in lines] == [3, 3, 3, 3]
+    assert [len(line.get_segments()) for line in lines] == [6, 6]
     assert np.allclose(lines[1].get_segments()[0], uv[2:4, 0])
+    assert np.allclose(lines[1].get_segments()[3], uv[:2, 1])
     assert not draw_tracks(plt.subplots()[1], uv, 'red', shown & False).collections
+    assert not draw_tracks(plt.subplots()[1], uv[:, :0], 'red').collections
     single = draw_tracks(plt.subplots()[1], uv[:1], 'red').collections
     assert np.allclose(single[-1].get_facecolor()[0, :3], to_rgb('red'))
 
