@@ -63,7 +63,7 @@ def video_to_patches(frames: np.ndarray, layout: PatchLayout, name: str = 'video
     "Normalised patches (..., t*h*w, 3*temporal*patch*patch) float32 of frames (..., T, H, W, 3), in Qwen2.5-VL's order."
     *batch, count, height, width, _ = frames.shape
     t, h, w = layout.grid(count, height, width, name)
-    values = (torch.as_tensor(frames).float() / 255 - torch.as_tensor(PIXEL_MEAN)) / torch.as_tensor(PIXEL_SPREAD)
+    values = (torch.from_numpy(frames.astype(np.float32)) / 255 - torch.as_tensor(PIXEL_MEAN)) / torch.as_tensor(PIXEL_SPREAD)
     merge, patch = layout.merge, layout.patch
     values = values.reshape(-1, t, layout.temporal, h // merge, merge, patch, w // merge, merge, patch, 3)
     values = values.permute(0, 1, 3, 6, 4, 7, 9, 2, 5, 8)  # (batch, t, h', w', merge, merge, colour, time, row, column)
