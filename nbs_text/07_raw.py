@@ -206,6 +206,9 @@ assert answers[0] == '[[1.0, 2.0, 3.0]]' and all(answer.startswith('a.json, K: '
 # A unit quaternion is four numbers, and half of the world writes the scalar first. Aria's trajectory and TUM write
 # `x y z w`, Aria's objects, HOT3D and Kubric write `w x y z`. Both orders give *a* rotation, so nothing crashes. The
 # functions here have no default order.
+#
+# Matrices in files are rounded. Estimated ones, like those of 7-Scenes, are off by some thousandths. `check_rigid` replaces
+# each by the nearest rotation (the polar factor, from the singular value decomposition) and refuses anything worse.
 
 # %%
 #| export
@@ -231,12 +234,13 @@ def turns_about(axis: int, angles_rad: np.ndarray) -> np.ndarray:
     return turns
 
 def check_rigid(poses: np.ndarray, where: str) -> np.ndarray:
-    "The poses (..., 4, 4) themselves if they are rotations plus translations, right-handed; InputError otherwise."
+    "The poses (..., 4, 4) with rounding removed from their rotations; InputError if they are not rigid and right-handed."
     rotation = poses[..., :3, :3]
     skew = np.abs(rotation @ rotation.mT - np.eye(3)).max(initial=0)
-    if skew > 1e-2 or (np.linalg.det(rotation) < 0).any() or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6:
+    if not skew < 1e-2 or (np.linalg.det(rotation) < 0).any() or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6:
         raise InputError(f'{where}: not a rigid right-handed pose; check the order of its numbers')
-    return poses
+    left, _, right = np.linalg.svd(rotation)
+    return pose_from(left @ right, poses[..., :3, 3])
 
 
 # %%
@@ -258,6 +262,7 @@ plt.show()
 assert np.allclose(right, rotation_about((0, 0, 1), angle)) and not np.allclose(right, wrong, atol=0.5)
 for axis, vector in enumerate(np.eye(3)): assert np.allclose(turns_about(axis, np.array([angle]))[0], rotation_about(vector, angle))
 assert 'right-handed' in told(check_rigid, np.diag([1.0, -1, 1, 1]), 'a left-handed pose')
+assert np.allclose(check_rigid(pose_from(right.round(3), np.ones(3)), 'rounded')[:3, :3].T @ right, np.eye(3), atol=1e-3)
 
 
 # %% [markdown]

@@ -135,12 +135,13 @@ def turns_about(axis: int, angles_rad: np.ndarray) -> np.ndarray:
     return turns
 
 def check_rigid(poses: np.ndarray, where: str) -> np.ndarray:
-    "The poses (..., 4, 4) themselves if they are rotations plus translations, right-handed; InputError otherwise."
+    "The poses (..., 4, 4) with rounding removed from their rotations; InputError if they are not rigid and right-handed."
     rotation = poses[..., :3, :3]
     skew = np.abs(rotation @ rotation.mT - np.eye(3)).max(initial=0)
-    if skew > 1e-2 or (np.linalg.det(rotation) < 0).any() or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6:
+    if not skew < 1e-2 or (np.linalg.det(rotation) < 0).any() or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6:
         raise InputError(f'{where}: not a rigid right-handed pose; check the order of its numbers')
-    return poses
+    left, _, right = np.linalg.svd(rotation)
+    return pose_from(left @ right, poses[..., :3, 3])
 
 # %% ../nbs/07_raw.ipynb #8091590f
 def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
