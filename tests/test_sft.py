@@ -1,0 +1,143 @@
+"""Training: equal gradients for any accumulation, exact resume, frozen means frozen, and refusals before work is lost."""
+import numpy as np
+import pytest
+import torch
+
+from track4d_ref.packing import ClipExample
+from track4d_ref.patches import Video
+from track4d_ref.presets import load_preset
+from track4d_ref.sft import (BatchOrder, ClipFeeder, TrainPlan, load_checkpoint, make_optimizers, plan_from_preset, schedule, train, train_step,
+                             trainable, write_log)
+from track4d_ref.storage import InputError, read_json
+from track4d_ref.tokens import train_tokenizer
+from track4d_ref.vlm import build_vlm
+
+PRESET = load_preset('tiny', ('text_layers=1', 'text_width=48', 'text_heads=2', 'text_kv_heads=1', 'vision_layers=1', 'vision_width=32', 'vision_heads=2'))
+TOKENIZER = train_tokenizer(['Which way does it go? left right', 'Yes No'] * 5, 300)
+
+
+def example(seed):
+    rng = np.random.default_rng(seed)
+    bright = int(rng.integers(2))
+    frames = rng.integers(0, 40, (2, 28, 56, 3)) + 180 * bright
+    talk = lambda question, answer: ({'role': 'user', 'content': question}, {'role': 'assistant', 'content': answer})
+    talks = (talk('Which way does it go?', ('left', 'right')[bright]), talk('Is it right?', ('No', 'Yes')[bright]), talk('Is it left?', ('Yes', 'No')[bright]))
+    return ClipExample(f'clip {seed}', (Video(f'clip {seed}', frames.astype(np.uint8), 0.5),), talks[:1 + seed % 3])
+
+
+EXAMPLES = [example(seed) for seed in range(23)]
+
+
+def fresh(): return build_vlm(PRESET, TOKENIZER, seed=4)
+
+
+def same(a, b): return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
+
+
+def test_it_learns():
+    state = train(fresh(), TOKENIZER, EXAMPLES, TrainPlan(steps=60, batch_clips=8, learning_rate=1e-2), progress=False)
+    losses = [row['loss'] for row in state.rows]
+    assert np.mean(losses[-5:]) < 0.4 * losses[0] and [row['step'] for row in state.rows] == list(range(1, 61))
+
+
+@pytest.mark.parametrize('parts', [2, 7])
+def test_accumulation_does_not_change_the_gradient(parts):
+    def one(accumulation):
+        model = fresh(); feeder = ClipFeeder(model, TOKENIZER, EXAMPLES, 999, False)
+        sgd = torch.optim.SGD([p for _, p in trainable(model)], lr=1.0); sgd.param_groups[0]['initial_lr'] = 1.0
+        loss = train_step(model, feeder, np.arange(7), [sgd], TrainPlan(accumulation=accumulation, clip=1e9), 1.0)
+        return loss, model
+    (loss_a, a), (loss_b, b) = one(1), one(parts)
+    assert abs(loss_a - loss_b) < 1e-5
+    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(a.parameters(), b.parameters()))
+
+
+class Killed(Exception): pass
+
+
+@pytest.mark.parametrize('kind', ['adamw', 'muon'])
+@pytest.mark.parametrize('frozen', [False, True])
+def test_resume_is_exact(tmp_path, kind, frozen):
+    plan = TrainPlan(steps=9, batch_clips=5, save_every=1, optimizer=kind, freeze_vision=frozen, accumulation=2)
+    whole = fresh(); train(whole, TOKENIZER, EXAMPLES, plan, progress=False)
+    for stop in (*sorted(np.random.default_rng(3).choice(np.arange(1, 9), 3, replace=False).tolist()), None):
+        def check(state):
+            if state.step == stop: raise Killed
+        broken = fresh()
+        try: train(broken, TOKENIZER, EXAMPLES, plan, tmp_path, resume=True, progress=False, on_step=check)
+        except Killed: assert not same(whole, broken)
+    assert same(whole, broken)
+    assert (tmp_path / 'log.csv').read_text().splitlines()[0] == 'step,loss,rate,seconds,dialogues'
+    assert len((tmp_path / 'log.csv').read_text().splitlines()) == 10
+
+
+def test_resume_refuses_another_plan_or_model(tmp_path):
+    train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2), tmp_path, progress=False)
+    with pytest.raises(InputError, match='learning_rate'):
+        train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2, learning_rate=5e-4), tmp_path, resume=True, progress=False)
+    other = build_vlm(load_preset('tiny', ('text_layers=2', 'text_width=48', 'text_heads=2')), TOKENIZER)
+    with pytest.raises(InputError, match='another model'):
+        train(other, TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2), tmp_path, resume=True, progress=False)
+
+
+def test_frozen_tower_stays_and_matches_the_uncached_run():
+    model, before = fresh(), fresh()
+    train(model, TOKENIZER, EXAMPLES[:6], TrainPlan(steps=3, freeze_vision=True), progress=False)
+    assert same(model.model.visual, before.model.visual) and not same(model.model.language_model, before.model.language_model)
+    feeder = ClipFeeder(before, TOKENIZER, EXAMPLES[:2], 999, True)
+    assert feeder.batch(np.arange(2)).pixels is None
+    torch.testing.assert_close(feeder.feature(1), before.model.visual(
+        *[ClipFeeder(before, TOKENIZER, EXAMPLES[1:2], 999, False).batch([0]).__dict__[k] for k in ('pixels', 'grids')]).pooler_output)
+
+
+def test_clock_ends_in_time_with_a_small_rate():
+    state = train(fresh(), TOKENIZER, EXAMPLES, TrainPlan(seconds=1.0, batch_clips=2), progress=False)
+    assert 1.0 <= state.elapsed_s < 5.0 and state.step > 1 and state.rows[-1]['rate'] < 2e-3
+
+
+def test_two_runs_are_equal_and_another_seed_is_not():
+    models = [fresh() for _ in range(3)]
+    for model, seed in zip(models, (0, 0, 1)): train(model, TOKENIZER, EXAMPLES, TrainPlan(steps=3, batch_clips=4, seed=seed), progress=False)
+    assert same(models[0], models[1]) and not same(models[0], models[2])
+
+
+def test_muon_takes_the_matrices_of_layers_only():
+    model = fresh()
+    adamw, muon = make_optimizers(trainable(model), 'muon', 1e-3, 0.0)
+    inside = {id(p) for p in muon.param_groups[0]['params']}
+    assert all(p.ndim == 2 for p in muon.param_groups[0]['params']) and muon.param_groups[0]['lr'] == 1e-2
+    assert id(model.lm_head.weight) not in inside and len(inside) + len(adamw.param_groups[0]['params']) == len(list(model.parameters()))
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(InputError, match='optimizer'): make_optimizers(trainable(fresh()), 'sgd', 1e-3, 0.0)
+    with pytest.raises(InputError, match='nothing to train'): train(fresh(), TOKENIZER, [], TrainPlan(), progress=False)
+    with pytest.raises(InputError, match='sample clip 1'): train(fresh(), TOKENIZER, EXAMPLES[1:2], TrainPlan(), most_tokens=20, progress=False)
+    with pytest.raises(InputError, match='no such file'): load_checkpoint(tmp_path, fresh(), [], TrainPlan())
+
+
+def test_loss_that_explodes_is_reported():
+    model = fresh()
+    with torch.no_grad(): model.lm_head.weight[0, 0] = float('nan')
+    with pytest.raises(InputError, match='learning_rate'): train(model, TOKENIZER, EXAMPLES[:2], TrainPlan(steps=1), progress=False)
+
+
+def test_plan_and_schedule():
+    preset = load_preset('tiny')
+    plan = plan_from_preset(preset, seconds=0, steps=7)
+    assert plan.learning_rate == preset.learning_rate and plan.batch_clips == preset.batch_clips and plan.steps == 7 and plan.seconds == 0
+    assert [schedule(x, 0.1) for x in (0, 0.05, 0.1)] == [0, 0.5, 1] and schedule(1.0, 0.1) < 1e-12 < schedule(0.99, 0.1)
+
+
+def test_order_covers_every_epoch_and_can_be_entered_anywhere():
+    lengths = np.arange(10, 27)
+    order = BatchOrder(lengths, 4, seed=2)
+    epochs = [np.concatenate([order[step] for step in range(5 * e, 5 * e + 5)]) for e in (0, 1)]
+    assert all(sorted(epoch.tolist()) == list(range(17)) for epoch in epochs) and epochs[0].tolist() != epochs[1].tolist()
+    assert BatchOrder(lengths, 4, seed=2)[7].tolist() == order[7].tolist()
+
+
+def test_log_is_csv(tmp_path):
+    write_log(tmp_path / 'log.csv', [dict(step=1, loss=2.5, rate=0.1, seconds=0.2, dialogues=3)])
+    assert (tmp_path / 'log.csv').read_text().splitlines() == ['step,loss,rate,seconds,dialogues', '1,2.5,0.1,0.2,3']
+    assert not [p for p in tmp_path.iterdir() if 'partial' in p.name]
