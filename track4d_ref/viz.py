@@ -8,8 +8,8 @@ Pictures have the extent (0, W, H, 0), so axis coordinates are pixel coordinates
 # %% auto #0
 __all__ = ['PALETTE', 'INK', 'MUTED', 'PAPER', 'CREDITS', 'HALO', 'BOX_EDGES', 'use_style', 'object_colors', 'time_colors',
            'fade', 'picture_axis', 'show_image', 'show_frame', 'tint_instances', 'depth_to_rgb', 'draw_box', 'tag',
-           'draw_tracks', 'ground_axes', 'birds_eye', 'frame_strip', 'motion_pair', 'credit', 'figure_png', 'data_uri',
-           'figure_html']
+           'draw_tracks', 'ground_axes', 'birds_eye', 'frame_strip', 'motion_pair', 'credit', 'figure_png',
+           'figure_jpeg', 'data_uri', 'figure_html']
 
 # %% ../nbs/04_viz.ipynb #4ded6f92
 import base64
@@ -18,6 +18,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from html import escape
+from PIL import Image
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
@@ -140,7 +141,8 @@ def draw_tracks(axis: Axes, uv_px: np.ndarray, colors, shown: np.ndarray | None 
     axis.scatter(*tracks[seen].T, c=ramps[seen], s=(1.3 * width) ** 2, linewidths=0, zorder=5)
     last = np.arange(len(seen)), seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
     ends = {'s': (3 * width) ** 2, 'edgecolors': 'white', 'linewidths': 0.5 * width}
-    axis.scatter(*tracks[last].T, c=ramps[last], zorder=6, **ends)
+    timed = np.array([color == 'time' for color in colors])[shown.any(0), None]
+    axis.scatter(*tracks[last].T, c=np.where(timed, ramps[last], ramps[:, -1]), zorder=6, **ends)
     return axis
 
 def _ramps(colors: list, frames_count: int) -> np.ndarray:
@@ -230,6 +232,12 @@ def figure_png(figure: Figure, dpi: int = 100) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=dpi, metadata={'Software': None})
     plt.close(figure)
+    return buffer.getvalue()
+
+def figure_jpeg(figure: Figure, dpi: int = 80, quality: int = 80) -> bytes:
+    "The JPEG file of a figure with photographs in it, a fifth of the PNG; the figure is closed."
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(figure_png(figure, dpi))).convert('RGB').save(buffer, 'JPEG', quality=quality)
     return buffer.getvalue()
 
 def data_uri(data: bytes, kind: str = 'image/png') -> str:
