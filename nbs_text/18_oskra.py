@@ -168,6 +168,8 @@ def two_views(times_s=np.arange(8) / 4):
     poses = [np.stack([look_at((x, -5 - 0.2 * t, 1.5), (0, 0, 0.5), (0, 0, 1), 0.1) for t in times_s]) for x in (-2.5, 2.0)]
     return join_tags([view_tags(K, pose, times_s, grid, layout, 6.0, view) for view, pose in enumerate(poses)])
 
+
+# %%
 tags = two_views()
 path_m = torch.tensor([[-0.8, 0.3, 0.4], [-0.2, 0.5, 0.5], [0.4, 0.7, 0.6], [1.0, 0.9, 0.7]], dtype=torch.float64)
 moments_s = torch.tensor([0.125, 0.625, 1.125, 1.625], dtype=torch.float64)                       # middles of the pairs
@@ -233,7 +235,6 @@ class BoundedResidual(nn.Module):
 #| export
 class OskraDecoder(nn.Module):
     "OSK-RA: a Scene and a Query become a Trajectory."
-
     def __init__(self, config: OskraConfig):
         super().__init__()
         if config.anchor not in ANCHORS: raise InputError(f'oskra: anchor = {config.anchor!r}; use one of {ANCHORS}')
@@ -259,8 +260,8 @@ class OskraDecoder(nn.Module):
         seen = torch.cat([z[:, None].expand_as(context), context], -1)
         residual_m = self.residual(seen, query.times_s)
         visible = self.visible(torch.cat([seen, claimed.amax(-1, keepdim=True)], -1))[..., 0]
-        return Trajectory(anchor_m + residual_m, anchor_m, prior_m, residual_m, visible, focus, claimed, slot_logit,
-                          found)
+        path = (anchor_m + residual_m, anchor_m, prior_m, residual_m)
+        return Trajectory(*path, visible, focus, claimed, slot_logit, found)
 
 
 # %%
@@ -268,9 +269,13 @@ torch.manual_seed(0)
 decoder = OskraDecoder(config)
 small = lambda scene: Scene(scene.tokens.float(), scene.tags.to(torch.float32), scene.mask, scene.views)
 answer = decoder(small(scene), query)
+
+# %%
 print(sum(p.numel() for p in decoder.parameters()), 'parameters')
 assert answer.xyz_m.shape == (1, 4, 3) and answer.residual_m.abs().max() == 0
 assert torch.equal(answer.xyz_m, answer.anchor_m)                     # at step 0 exactly the anchored kinematic model
+
+# %%
 for options in ({'anchor': 'head'}, {'use_slots': False}, {'use_kinematics': False}, {'anchor': 'persist'}, {'use_residual': False}):
     variant = OskraDecoder(OskraConfig(16, 12, 10, 24, 4, **options))(small(scene), query)
     assert variant.xyz_m.isfinite().all() and variant.visible_logit.shape == (1, 4), options
@@ -280,6 +285,8 @@ for options in ({'anchor': 'head'}, {'use_slots': False}, {'use_kinematics': Fal
 
 # %%
 long = Query(query.hidden, query.state, torch.linspace(0, 1.75, 16, dtype=torch.float64)[None], unknown, unknown, unknown[:, 0])
+
+# %%
 assert decoder(small(scene), long).xyz_m.shape == (1, 16, 3)
 try: OskraDecoder(OskraConfig(16, 12, 10, 24, 4, use_kinematics=False))(small(scene), long); refused = ''
 except InputError as error: refused = str(error)
@@ -357,6 +364,8 @@ def weighted(losses: dict[str, torch.Tensor], weights: LossWeights = LossWeights
 def with_residual(delta_m):
     return Trajectory(path_m[None] + delta_m, path_m[None], path_m[None], delta_m, torch.zeros(1, 4, dtype=torch.float64), *[None] * 4)
 
+
+# %%
 seen, sure = torch.ones(1, 4, dtype=torch.bool), torch.ones(1, 4, dtype=torch.bool)
 total = lambda delta_m: float(weighted(trajectory_losses(with_residual(delta_m), path_m[None], seen, sure)))
 directions = torch.randn(40, 1, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -376,6 +385,9 @@ broken = path_m[None].clone(); broken[0, 2] = float('nan')
 some = trajectory_losses(with_residual(torch.full((1, 4, 3), 0.1, dtype=torch.float64)), broken, seen, gap)
 assert all(value.isfinite() for value in some.values()) and abs(float(some['step'])) < 1e-12
 def loss_of(delta_m): return weighted(trajectory_losses(with_residual(delta_m), path_m[None], seen, sure))
+
+
+# %%
 assert torch.autograd.gradcheck(loss_of, torch.linspace(0.05, 0.3, 12, dtype=torch.float64).reshape(1, 4, 3).requires_grad_())
 
 
@@ -418,6 +430,8 @@ for _ in range(150):
     loss = weighted(trajectory_losses(got, world[2], yes, yes) | slot_losses(got, scene_, world[3], query_.times_s))
     optimiser.zero_grad(); loss.backward(); optimiser.step()
     history.append(float((got.xyz_m.detach() - world[2]).norm(dim=-1).mean()))
+
+# %%
 print(f'mean error {np.mean(history[:5]):.2f} m at first, {np.mean(history[-10:]):.2f} m at the end')
 assert np.mean(history[-10:]) < 0.5 * np.mean(history[:5])
 

@@ -125,7 +125,6 @@ class BoundedResidual(nn.Module):
 # %% ../nbs/18_oskra.ipynb #64a73100
 class OskraDecoder(nn.Module):
     "OSK-RA: a Scene and a Query become a Trajectory."
-
     def __init__(self, config: OskraConfig):
         super().__init__()
         if config.anchor not in ANCHORS: raise InputError(f'oskra: anchor = {config.anchor!r}; use one of {ANCHORS}')
@@ -151,8 +150,8 @@ class OskraDecoder(nn.Module):
         seen = torch.cat([z[:, None].expand_as(context), context], -1)
         residual_m = self.residual(seen, query.times_s)
         visible = self.visible(torch.cat([seen, claimed.amax(-1, keepdim=True)], -1))[..., 0]
-        return Trajectory(anchor_m + residual_m, anchor_m, prior_m, residual_m, visible, focus, claimed, slot_logit,
-                          found)
+        path = (anchor_m + residual_m, anchor_m, prior_m, residual_m)
+        return Trajectory(*path, visible, focus, claimed, slot_logit, found)
 
 # %% ../nbs/18_oskra.ipynb #ddaac9db
 @dataclass(frozen=True)
