@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, rms_norm
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
@@ -77,6 +77,7 @@ class ClipExample:
     name: str
     videos: tuple[Video, ...]
     dialogues: tuple[tuple[dict, ...], ...]
+    caption: str = ''                 # words that are true of the whole clip, for `naming_loss`; '' = none
 
 @dataclass(frozen=True)
 class PackedClip:
@@ -87,6 +88,7 @@ class PackedClip:
     segments: torch.Tensor
     positions: torch.Tensor
     weights: torch.Tensor
+    caption: torch.Tensor             # (words,) different token ids of the caption
 
 
 # %%
@@ -110,7 +112,8 @@ def pack(model, tokenizer, example: ClipExample, most_tokens: int | None = None)
         weights += [(label != IGNORE) / max(learned, 1) for label in new_labels]
         positions.append(np.broadcast_to(start + np.arange(len(new_ids)), (3, len(new_ids))))
     return PackedClip(example.name, torch.tensor(ids), torch.tensor(labels), torch.tensor(segments),
-                      torch.as_tensor(np.concatenate(positions, 1)), torch.tensor(weights, dtype=torch.float64))
+                      torch.as_tensor(np.concatenate(positions, 1)), torch.tensor(weights, dtype=torch.float64),
+                      torch.tensor(sorted(set(answer_ids(tokenizer, example.caption))), dtype=torch.int64))
 
 def video_inputs_of_positions(model, videos: tuple[Video, ...]) -> tuple[list, list]:
     "(grids, seconds per pair of frames) of the videos, as `rope_positions` takes them."
@@ -203,13 +206,14 @@ class PackedBatch:
     pixels: torch.Tensor | None
     grids: torch.Tensor | None
     features: torch.Tensor | None = None
+    captions: tuple[torch.Tensor, ...] = ()
 
     @property
     def dialogues(self) -> int: return int(self.segments.amax(1).sum())
 
     def to(self, device) -> 'PackedBatch':
         "The same batch on another device."
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return replace(self, **moved)
 
 
@@ -223,7 +227,7 @@ def collate(model, rows: list[PackedClip], examples: list[ClipExample], pad_id: 
     video = video_inputs(model, tuple(video for example in examples for video in example.videos)) if features is None else {}
     return PackedBatch(stack('ids', pad_id), stack('labels', IGNORE), stack('segments', -1), positions, stack('weights', 0.),
                        video.get('pixel_values_videos'), video.get('video_grid_thw'),
-                       torch.cat(features) if features else None)
+                       torch.cat(features) if features else None, tuple(row.caption for row in rows))
 
 def visual_features(model, batch: PackedBatch) -> torch.Tensor | None:
     "Features (visual tokens, width) of all videos in the batch; cached ones where the batch has them, None if blind."
@@ -341,6 +345,45 @@ with torch.no_grad():
     batch = collate(model, [row], [example])
     cached = float(packed_loss(model, collate(model, [row], [example], features=[visual_features(model, batch)])))
 assert abs(alone - reverse) < 1e-9 and alone == cached
+
+
+# %% [markdown]
+# ## What a clip is called
+#
+# A new model has a long plateau: while it learns to write, what it sees is noise to it, and by the time it can write it
+# has learned to look away. A second, direct path ends that: the mean visual token of a clip, read by the same word table
+# that reads answers, must **name** the words of a caption, such as "moves forward, pans left":
+#
+# $$\mathcal L_\text{name} = -\sum_{\text{clips}} \frac1{|W|}\sum_{w\in W} \log \operatorname{softmax}\big(E\,\operatorname{norm}(\bar v)\big)_w$$
+#
+# with $E$ the tied word table and $\bar v$ the mean over the clip's visual tokens. It is off unless asked for **[ours]**; a
+# model that has been pre-trained with captions does not need it.
+
+# %%
+#| export
+def naming_loss(model, batch: PackedBatch, seen: torch.Tensor) -> torch.Tensor:
+    "Sum over clips with video and caption of the mean cross-entropy of the caption's words, told by the mean visual token."
+    core = bare_model(model)
+    tokens = (batch.ids == core.config.video_token_id).sum(1)                                        # (B,)
+    total = seen.new_zeros(())
+    for clip, caption in zip(seen.split(tokens.tolist()), batch.captions):
+        if len(clip) == 0 or len(caption) == 0: continue
+        mean = rms_norm(clip.mean(0), clip.shape[-1:])
+        total = total - core.lm_head(mean).log_softmax(-1)[caption.to(seen.device)].mean()
+    return total
+
+
+# %%
+named = [replace(clip, caption=caption) for clip, caption in ((example, 'move forward'), (second, ''))]
+rows = [pack(model, tokenizer, clip) for clip in named]
+batch = collate(model, rows, named)
+with torch.no_grad():
+    seen = visual_features(model, batch)
+    by_hand = seen[:int((rows[0].ids == model.config.video_token_id).sum())].mean(0)
+    scores = (model.lm_head.weight @ (by_hand / by_hand.square().mean().sqrt())).log_softmax(0)
+    expected = -np.mean([float(scores[word]) for word in set(answer_ids(tokenizer, 'move forward'))])
+    print('naming loss', float(naming_loss(model, batch, seen)), 'by hand', expected)
+    assert abs(float(naming_loss(model, batch, seen)) - expected) < 1e-6
 
 
 # %% [markdown]

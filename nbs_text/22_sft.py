@@ -33,7 +33,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from track4d_ref.packing import ClipExample, PackedBatch, PackedClip, collate, length_batches, pack, packed_loss, visual_features
+from track4d_ref.packing import (ClipExample, PackedBatch, PackedClip, collate, length_batches, naming_loss, pack, packed_loss,
+                                 visual_features)
 from track4d_ref.presets import Preset
 from track4d_ref.storage import InputError, atomic_folder, atomic_path, read_json, write_json
 from track4d_ref.vlm import bare_model, layout_of
@@ -77,7 +78,6 @@ for t, ax in enumerate(axes): ax.imshow(examples[3].videos[0].frames[t]); ax.set
 fig.suptitle(f"{examples[3].dialogues[0][0]['content']} {examples[3].dialogues[0][1]['content']}", fontsize=10, y=1.06); plt.show()
 assert len({clip.dialogues[0][1]['content'] for clip in examples}) == 4
 
-
 # %% [markdown]
 # ## What is trained, and how
 #
@@ -90,6 +90,8 @@ assert len({clip.dialogues[0][1]['content'] for clip in examples}) == 4
 
 # %%
 #| export
+PATCH_RATE = 0.1   # of the learning rate, for the patch embedding: its filters start well (notebook 14b) and are easily spoiled
+
 def trainable(model, freeze_vision: bool = False) -> list[tuple[str, torch.nn.Parameter]]:
     "Named parameters that will be trained; switches gradients of the vision tower off or on."
     tower = bare_model(model).model.visual
@@ -98,12 +100,15 @@ def trainable(model, freeze_vision: bool = False) -> list[tuple[str, torch.nn.Pa
 
 def make_optimizers(named: list[tuple[str, torch.nn.Parameter]], kind: str, learning_rate: float,
                     weight_decay: float) -> list[torch.optim.Optimizer]:
-    "[AdamW], or [Muon for the matrices of layers, AdamW for the rest]; Muon's step is ten times as long as AdamW's."
+    "[AdamW], or [Muon for the matrices of layers, AdamW for the rest]; Muon's step is ten times as long as AdamW's, the patches' a tenth."
     if kind not in ('adamw', 'muon'): raise InputError(f'optimizer {kind!r} does not exist; use adamw or muon')
     in_layer = lambda name, p: kind == 'muon' and p.ndim == 2 and ('layers.' in name or 'blocks.' in name)
     matrices = [p for name, p in named if in_layer(name, p)]
-    others = [p for name, p in named if not in_layer(name, p)]
-    made = [torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)] if others else []
+    patches = [p for name, p in named if 'patch_embed' in name]
+    others = [p for name, p in named if not in_layer(name, p) and 'patch_embed' not in name]
+    groups = [dict(params=others, lr=learning_rate), dict(params=patches, lr=PATCH_RATE * learning_rate, weight_decay=0.0)]
+    groups = [group for group in groups if group['params']]
+    made = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)] if groups else []
     return made + ([torch.optim.Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay)] if matrices else [])
 
 
@@ -146,6 +151,7 @@ class TrainPlan:
     batch_clips: int = 16
     accumulation: int = 1            # parts into which the clips of a step are cut
     freeze_vision: bool = False
+    naming: float = 0.0              # weight of the naming loss of notebook 20, for models that start from nothing
     save_every: int = 0              # steps; 0 = only at the end
     seed: int = 0
 
@@ -221,9 +227,12 @@ def train_step(model, feeder: ClipFeeder, indices: np.ndarray, optimizers: list,
     dialogues = sum(len(feeder.examples[i].dialogues) for i in indices)
     total = 0.0
     for part in np.array_split(indices, min(plan.accumulation, len(indices))):
-        loss = packed_loss(model, feeder.batch(part)) / dialogues
-        loss.backward()
+        batch = feeder.batch(part)
+        batch = replace(batch, features=visual_features(model, batch), pixels=None)
+        loss = packed_loss(model, batch) / dialogues
         total += loss.item()
+        if plan.naming and batch.features is not None: loss = loss + plan.naming * naming_loss(model, batch, batch.features) / len(indices)
+        loss.backward()
     if not math.isfinite(total): raise InputError(f'the loss became {total}; lower learning_rate (now {plan.learning_rate})')
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group['params']]
     torch.nn.utils.clip_grad_norm_(parameters, plan.clip)

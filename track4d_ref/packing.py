@@ -7,8 +7,8 @@ sees what stands before it in the prefix and in its own segment. Positions of ev
 
 # %% auto #0
 __all__ = ['ClipExample', 'PackedClip', 'pack', 'video_inputs_of_positions', 'attention_mask', 'PackedBatch', 'collate',
-           'visual_features', 'packed_hidden', 'packed_loss', 'split_dialogues', 'length_batches', 'padding_share',
-           'answer_logits', 'pick', 'ask_packed']
+           'visual_features', 'packed_hidden', 'packed_loss', 'naming_loss', 'split_dialogues', 'length_batches',
+           'padding_share', 'answer_logits', 'pick', 'ask_packed']
 
 # %% ../nbs/20_packing.ipynb #9794a961
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, rms_norm
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
@@ -32,6 +32,7 @@ class ClipExample:
     name: str
     videos: tuple[Video, ...]
     dialogues: tuple[tuple[dict, ...], ...]
+    caption: str = ''                 # words that are true of the whole clip, for `naming_loss`; '' = none
 
 @dataclass(frozen=True)
 class PackedClip:
@@ -42,6 +43,7 @@ class PackedClip:
     segments: torch.Tensor
     positions: torch.Tensor
     weights: torch.Tensor
+    caption: torch.Tensor             # (words,) different token ids of the caption
 
 # %% ../nbs/20_packing.ipynb #5c8bd2ad
 def pack(model, tokenizer, example: ClipExample, most_tokens: int | None = None) -> PackedClip:
@@ -63,7 +65,8 @@ def pack(model, tokenizer, example: ClipExample, most_tokens: int | None = None)
         weights += [(label != IGNORE) / max(learned, 1) for label in new_labels]
         positions.append(np.broadcast_to(start + np.arange(len(new_ids)), (3, len(new_ids))))
     return PackedClip(example.name, torch.tensor(ids), torch.tensor(labels), torch.tensor(segments),
-                      torch.as_tensor(np.concatenate(positions, 1)), torch.tensor(weights, dtype=torch.float64))
+                      torch.as_tensor(np.concatenate(positions, 1)), torch.tensor(weights, dtype=torch.float64),
+                      torch.tensor(sorted(set(answer_ids(tokenizer, example.caption))), dtype=torch.int64))
 
 def video_inputs_of_positions(model, videos: tuple[Video, ...]) -> tuple[list, list]:
     "(grids, seconds per pair of frames) of the videos, as `rope_positions` takes them."
@@ -91,13 +94,14 @@ class PackedBatch:
     pixels: torch.Tensor | None
     grids: torch.Tensor | None
     features: torch.Tensor | None = None
+    captions: tuple[torch.Tensor, ...] = ()
 
     @property
     def dialogues(self) -> int: return int(self.segments.amax(1).sum())
 
     def to(self, device) -> 'PackedBatch':
         "The same batch on another device."
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return replace(self, **moved)
 
 # %% ../nbs/20_packing.ipynb #d6d17c4a
@@ -109,7 +113,7 @@ def collate(model, rows: list[PackedClip], examples: list[ClipExample], pad_id: 
     video = video_inputs(model, tuple(video for example in examples for video in example.videos)) if features is None else {}
     return PackedBatch(stack('ids', pad_id), stack('labels', IGNORE), stack('segments', -1), positions, stack('weights', 0.),
                        video.get('pixel_values_videos'), video.get('video_grid_thw'),
-                       torch.cat(features) if features else None)
+                       torch.cat(features) if features else None, tuple(row.caption for row in rows))
 
 def visual_features(model, batch: PackedBatch) -> torch.Tensor | None:
     "Features (visual tokens, width) of all videos in the batch; cached ones where the batch has them, None if blind."
@@ -134,6 +138,18 @@ def packed_loss(model, batch: PackedBatch) -> torch.Tensor:
     logits = bare_model(model).lm_head(packed_hidden(model, batch)[:, :-1][where])
     losses = cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.labels[:, 1:][where], reduction='none')
     return (losses * batch.weights[:, 1:][where].to(losses.dtype)).sum()
+
+# %% ../nbs/20_packing.ipynb #fa6d5ede
+def naming_loss(model, batch: PackedBatch, seen: torch.Tensor) -> torch.Tensor:
+    "Sum over clips with video and caption of the mean cross-entropy of the caption's words, told by the mean visual token."
+    core = bare_model(model)
+    tokens = (batch.ids == core.config.video_token_id).sum(1)                                        # (B,)
+    total = seen.new_zeros(())
+    for clip, caption in zip(seen.split(tokens.tolist()), batch.captions):
+        if len(clip) == 0 or len(caption) == 0: continue
+        mean = rms_norm(clip.mean(0), clip.shape[-1:])
+        total = total - core.lm_head(mean).log_softmax(-1)[caption.to(seen.device)].mean()
+    return total
 
 # %% ../nbs/20_packing.ipynb #345eeb9e
 def split_dialogues(example: ClipExample, most: int) -> list[ClipExample]:
