@@ -99,7 +99,7 @@ by_type = {record.type: record for record in records}
 for name in ('object_direction', 'depth', 'true_motion_tracking'):
     record = by_type[name]
     figure = draw_card(record, next(clip for clip in clips if clip.id == record.clip))
-    figure.suptitle(f'{record.question}\n→ {record.answer}'[:420], fontsize=7, x=0.02, ha='left', y=1.22); figure.set_dpi(65); plt.show()
+    figure.suptitle(f'{record.question}\n→ {record.answer}'[:420], fontsize=7, x=0.02, ha='left', y=1.34); figure.set_dpi(65); plt.show()
 
 # %%
 for record in records:
