@@ -2,9 +2,11 @@
 
     python benchmarks/simulator.py --clips 40 --workers 2
 
-Every contender draws the same solids, cameras and picture size and returns colour, depth and instances. Ours is timed as a
-whole (drawing the scene, rejection, rendering); the others' scenes are given to them, and loading them is timed apart.
-PyBullet, MuJoCo and trimesh with embree take part where they are installed: pip install pybullet mujoco trimesh embreex"""
+Every contender draws the same solids, cameras and picture size and returns colour, depth and instances. Ours is
+timed as a whole (drawing the scene, rejection,
+       rendering); the others' scenes are given to them, and loading them is timed apart.
+PyBullet, MuJoCo and trimesh with embree take part where they are installed:
+pip install pybullet mujoco trimesh embreex"""
 import argparse
 import json
 import multiprocessing
@@ -60,7 +62,8 @@ class Ours:
 class OursPlain(Ours):
     name = 'track4d_ref, no antialiasing'
 
-    def draw(self, job): return simulate_clip(job[1], job[0], job[2], domain=DOMAIN, smooth=False).view.frames.shape
+    def draw(self, job): return simulate_clip(job[1], job[0], job[2], domain=DOMAIN,
+                                              smooth=False).view.frames.shape
 
 
 class OursRenderOnly(Ours):
@@ -87,7 +90,8 @@ class PyBullet:
         p.createMultiBody(baseVisualShapeIndex=floor, basePosition=[0, 0, -0.01])
         for s in range(len(solids.kind)):
             vertices, faces = unit_mesh(solids.kind[s], solids.taper[s])
-            shape = p.createVisualShape(p.GEOM_MESH, vertices=(vertices * solids.half_m[s]).tolist(), indices=faces.ravel().tolist(),
+            shape = p.createVisualShape(p.GEOM_MESH, vertices=(vertices * solids.half_m[s]).tolist(),
+                                        indices=faces.ravel().tolist(),
                                         rgbaColor=[*np.sqrt(solids.colours[s, 1]), 1])
             bodies.append(p.createMultiBody(baseVisualShapeIndex=shape))
         return stage, bodies
@@ -96,12 +100,14 @@ class PyBullet:
         stage, bodies = job
         p, height, width = self.p, stage.height, stage.width
         fy, near, far = stage.K[0, 1, 1], 0.05, 100.0
-        projection = p.computeProjectionMatrixFOV(np.degrees(2 * np.arctan(height / 2 / fy)), width / height, near, far)
+        projection = p.computeProjectionMatrixFOV(np.degrees(2 * np.arctan(height / 2 / fy)), width / height,
+                                                  near, far)
         for frame in range(len(stage.w2c)):
             for body, pose in zip(bodies, stage.solids.world_from_solid[frame]):
                 p.resetBasePositionAndOrientation(body, pose[:3, 3], quaternion(pose[:3, :3])[[1, 2, 3, 0]])
             view = (np.diag([1.0, -1, -1, 1]) @ stage.w2c[frame]).T.ravel().tolist()
-            _, _, rgb, depth, segments = p.getCameraImage(width, height, view, projection, lightDirection=stage.room.to_light.tolist(),
+            _, _, rgb, depth, segments = p.getCameraImage(width, height, view, projection,
+                                                          lightDirection=stage.room.to_light.tolist(),
                                                           shadow=1, renderer=p.ER_TINY_RENDERER)
         return np.shape(rgb)
 
@@ -138,7 +144,8 @@ class MuJoCo:
             renderer.update_scene(data, 'c')
             rgb = renderer.render()
             for on, off in ((renderer.enable_depth_rendering, renderer.disable_depth_rendering),
-                            (renderer.enable_segmentation_rendering, renderer.disable_segmentation_rendering)):
+                            (renderer.enable_segmentation_rendering,
+                             renderer.disable_segmentation_rendering)):
                 on()
                 renderer.render()
                 off()
@@ -169,15 +176,19 @@ class Embree:
         for frame in range(len(stage.w2c)):
             poses = stage.solids.world_from_solid[frame]
             vertices = [floor.vertices] + [(xyz * half) @ pose[:3, :3].T + pose[:3, 3]
-                                           for (xyz, _), half, pose in zip(meshes, stage.solids.half_m, poses)]
+                                           for (xyz, _), half, pose in zip(meshes, stage.solids.half_m,
+                                               poses)]
             offsets = np.cumsum([0] + [len(part) for part in vertices[:-1]])
             faces = [floor.faces] + [triangles for _, triangles in meshes]
             owner = np.repeat(np.arange(-1, len(meshes)), [len(part) for part in faces])
-            mesh = self.trimesh.Trimesh(np.concatenate(vertices), np.concatenate([f + o for f, o in zip(faces, offsets)]), process=False)
+            mesh = self.trimesh.Trimesh(np.concatenate(vertices),
+                                        np.concatenate([f + o for f,
+                                                        o in zip(faces, offsets)]), process=False)
             c2w = np.linalg.inv(stage.w2c[frame])
             rays = local @ c2w[:3, :3].T
             caster = self.intersector(mesh)
-            triangle, ray, place = caster.intersects_id(np.tile(c2w[:3, 3], (len(rays), 1)), rays, multiple_hits=False, return_locations=True)
+            triangle, ray, place = caster.intersects_id(np.tile(c2w[:3, 3], (len(rays), 1)), rays,
+                                                        multiple_hits=False, return_locations=True)
             depth, instance = np.full(len(rays), np.inf), np.zeros(len(rays), np.int32)
             depth[ray] = ((place - c2w[:3, 3]) @ c2w[:3, 2])
             instance[ray] = np.append(stage.solids.instance, 0)[owner[triangle]]
@@ -185,7 +196,8 @@ class Embree:
             lit = ~caster.intersects_any(place + 1e-4 * normal, np.tile(stage.room.to_light, (len(place), 1)))
             shade = 0.4 + 0.6 * lit * (normal @ stage.room.to_light).clip(0)
             image = np.zeros((len(rays), 3), np.uint8)
-            image[ray] = 255 * shade[:, None] * np.concatenate([np.sqrt(stage.solids.colours[:, 1]), [[0.6] * 3]])[owner[triangle]]
+            image[ray] = 255 * shade[:, None] * np.concatenate([np.sqrt(stage.solids.colours[:, 1]),
+                                                                [[0.6] * 3]])[owner[triangle]]
         return image.shape
 
 
@@ -194,8 +206,10 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(np.array([
         [rotation[0, 0] - rotation[1, 1] - rotation[2, 2], 0, 0, 0],
         [rotation[0, 1] + rotation[1, 0], rotation[1, 1] - rotation[0, 0] - rotation[2, 2], 0, 0],
-        [rotation[0, 2] + rotation[2, 0], rotation[1, 2] + rotation[2, 1], rotation[2, 2] - rotation[0, 0] - rotation[1, 1], 0],
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1], np.trace(rotation)]]))
+        [rotation[0, 2] + rotation[2, 0], rotation[1, 2] + rotation[2, 1],
+         rotation[2, 2] - rotation[0, 0] - rotation[1, 1], 0],
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1],
+         np.trace(rotation)]]))
     return vectors[[3, 0, 1, 2], np.argmax(values)]
 
 
@@ -221,18 +235,21 @@ def work(contender, preset, seed, indices, queue, gate):
 def measure(contender, preset, seed: int, clips: int, workers: int) -> dict:
     context = multiprocessing.get_context('spawn')
     queue, gate = context.Queue(), context.Barrier(workers)
-    processes = [context.Process(target=work, args=(contender, preset, seed, range(k, clips, workers), queue, gate))
+    processes = [context.Process(target=work, args=(contender, preset, seed, range(k, clips, workers), queue,
+                                                    gate))
                  for k in range(workers)]
     for process in processes: process.start()
     answers = [queue.get() for _ in processes]
     for process in processes: process.join()
     if answers[0][2]: return {'name': contender.name, 'absent': answers[0][2]}
     loading, drawing = (max(answer[k] for answer in answers) for k in (0, 1))
-    return {'name': contender.name, 'clips_per_s': clips / drawing, 'clips_per_s_with_loading': clips / (loading + drawing)}
+    return {'name': contender.name, 'clips_per_s': clips / drawing,
+            'clips_per_s_with_loading': clips / (loading + drawing)}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--clips', type=int, default=40)
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--preset', default='tiny')
@@ -248,11 +265,13 @@ def main():
     others = [row for row in rows[3:] if 'clips_per_s' in row]
     ratio = rows[0]['clips_per_s'] / max(row['clips_per_s'] for row in others) if others else None
     print(f'ratio to the fastest other: {ratio:.2f}' if others else 'no other renderer is installed')
-    record = {'command': 'python benchmarks/simulator.py ' + ' '.join(sys.argv[1:]), 'preset': options.preset, 'seed': options.seed,
+    record = {'command': 'python benchmarks/simulator.py ' + ' '.join(sys.argv[1:]), 'preset': options.preset,
+              'seed': options.seed,
               'clips': options.clips, 'workers': options.workers, 'frames': preset.frames, 'resolution': preset.resolution,
               'domain': DOMAIN, 'rows': rows, 'ratio_to_fastest_other': ratio,
               'machine': {'processor': platform.processor() or platform.machine(), 'cores': os.cpu_count()},
-              'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'numpy': np.__version__}}
+              'versions': {'python': platform.python_version(), 'torch': torch.__version__,
+                           'numpy': np.__version__}}
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     Path(options.out).write_text(json.dumps(record, indent=1) + '\n')
 

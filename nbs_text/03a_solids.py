@@ -103,7 +103,8 @@ def box_hit(origin: torch.Tensor, direction: torch.Tensor, taper: torch.Tensor |
 o, d, taper = fan(1.0)
 t = box_hit(o, d, None)
 hit = t < FAR / 2
-assert torch.allclose((o + t * d)[:, hit].abs().amax(0), torch.ones(int(hit.sum())), atol=1e-5)     # on the surface
+# on the surface
+assert torch.allclose((o + t * d)[:, hit].abs().amax(0), torch.ones(int(hit.sum())), atol=1e-5)
 
 
 # %% [markdown]
@@ -126,7 +127,8 @@ def _frustum_side(x, y, z, direction, mean, slope) -> tuple[torch.Tensor, torch.
 
 def frustum_hit(origin: torch.Tensor, direction: torch.Tensor, taper: torch.Tensor) -> torch.Tensor:
     "t (N,) where rays (3, N) enter the frustum of `taper` (N,); FAR where they miss."
-    closest = -(origin * direction).sum(0) / (direction * direction).sum(0)   # start there: float32 stays accurate
+    # start there: float32 stays accurate
+    closest = -(origin * direction).sum(0) / (direction * direction).sum(0)
     x, y, z = origin + closest * direction
     dx, dy, dz = direction
     mean, slope = (taper + 1) / 2, (taper - 1) / 2
@@ -136,20 +138,23 @@ def frustum_hit(origin: torch.Tensor, direction: torch.Tensor, taper: torch.Tens
     for level in (-1, 1):
         t = (level - z) / (dz + 1e-12)
         at_x, at_y, limit = x + t * dx, y + t * dy, mean + slope * level
-        best = torch.minimum(best, _else_far(t, (at_x * at_x + at_y * at_y > limit * limit) | (t + closest < NEAR)))
+        best = torch.minimum(best, _else_far(t, (at_x * at_x + at_y * at_y > limit * limit)
+                                             | (t + closest < NEAR)))
     return best + closest
 
 INTERSECT = (ellipsoid_hit, box_hit, frustum_hit)
 
 # %%
 figure, axes = plt.subplots(1, 5, figsize=(9.5, 2.3), dpi=90, sharey=True)
-for axis, (kind, taper, name) in zip(axes, [(ELLIPSOID, 1., 'ellipsoid'), (BOX, 1., 'box'), (FRUSTUM, 1., 'cylinder'),
+for axis, (kind, taper, name) in zip(axes, [(ELLIPSOID, 1., 'ellipsoid'), (BOX, 1., 'box'),
+                                            (FRUSTUM, 1., 'cylinder'),
                                             (FRUSTUM, .5, 'frustum'), (FRUSTUM, 0., 'cone')]):
     o, d, tapers = fan(taper)
     t = INTERSECT[kind](o, d, tapers)
     hit = t < FAR / 2
     axis.plot(*(o + t * d)[[0, 2]][:, hit], '.', ms=2)
-    for ray in range(0, 300, 30): axis.plot(*torch.stack([o, o + d * 1.3])[:, [0, 2], ray].T, lw=0.4, color='0.7')
+    for ray in range(0, 300, 30): axis.plot(*torch.stack([o, o + d * 1.3])[:, [0, 2], ray].T, lw=0.4,
+                                            color='0.7')
     axis.set(title=name, aspect='equal', xlim=(-3.1, 1.3), xlabel='x')
 axes[0].set_ylabel('z')
 
@@ -193,7 +198,8 @@ def solid_normal(kind: int, point: torch.Tensor, half_m: torch.Tensor, taper: to
 def shaded(kind, taper, size=120):
     "A picture of one solid from an oblique direction, lit from the camera's left."
     v, u = torch.meshgrid(*[torch.linspace(-0.42, 0.42, size)] * 2, indexing='ij')
-    right, down, ahead = (torch.tensor(a)[:, None] for a in ([.3, -.95, 0.], [.28, .09, -.95], [.91, .29, .29]))
+    right, down, ahead = (torch.tensor(a)[:, None] for a in ([.3, -.95, 0.], [.28, .09, -.95],
+                                                             [.91, .29, .29]))
     ahead = -torch.linalg.cross(down, right, dim=0)
     d = ahead + right * u.reshape(1, -1) + down * v.reshape(1, -1)
     o, half, tapers = (-5 * ahead).expand_as(d), torch.ones_like(d), torch.full((d.shape[1],), taper)
@@ -203,14 +209,16 @@ def shaded(kind, taper, size=120):
     return torch.where(t < FAR / 2, (normal * light).sum(0).clamp(min=0.15), 1.6).reshape(size, size)
 
 figure, axes = plt.subplots(1, 5, figsize=(9.5, 2.1), dpi=90)
-for axis, (kind, taper) in zip(axes, [(ELLIPSOID, 1.), (BOX, 1.), (FRUSTUM, 1.), (FRUSTUM, .5), (FRUSTUM, 0.)]):
+for axis, (kind, taper) in zip(axes, [(ELLIPSOID, 1.), (BOX, 1.), (FRUSTUM, 1.), (FRUSTUM, .5),
+                                      (FRUSTUM, 0.)]):
     axis.imshow(shaded(kind, taper), cmap='gray', vmin=0, vmax=1.6)
     axis.axis('off')
 
 # %%
-points = torch.nn.functional.normalize(torch.randn(3, 50, generator=torch.Generator().manual_seed(0)), dim=0)
+angle = torch.linspace(0, 6.2, 50)
+points = torch.stack([angle.cos(), 0 * angle, angle.sin()])
 normals = solid_normal(ELLIPSOID, points, torch.ones(3, 50), torch.ones(50))
-assert torch.allclose(normals, points, atol=1e-6)                              # a sphere faces away from its centre
+assert torch.allclose(normals, points, atol=1e-6)  # a sphere faces away from its centre
 
 # %% [markdown]
 # The effect of the half size shows on a flat ellipsoid: its normals lean towards the short axis.

@@ -43,6 +43,20 @@ from track4d_ref.stages import Stage
 from track4d_ref.storage import InputError, read_json, write_json
 
 # %%
+import matplotlib.pyplot as plt
+import tempfile
+from track4d_ref.cameras import camera_center, pixel_centers, project, unproject
+from track4d_ref.presets import load_preset
+
+# %%
+torch.set_num_threads(1)                     # small pictures: threads would wait for each other
+
+# %% [markdown]
+# ## Asking
+#
+# A request fixes what matters and leaves the rest to chance. Wrong names are answered with the right ones.
+
+# %%
 #| export
 TRAINING_DOMAINS = ('open', 'open', 'driving', 'indoor', 'tossed')
 ATTEMPTS = 200
@@ -71,7 +85,8 @@ class Request:
 #| export
 def _choice(field: str, value, choices) -> None:
     if value not in choices:
-        raise InputError(f'simulate_clip: {field} = {value!r} does not exist; choose from {", ".join(choices)}')
+        raise InputError(f'simulate_clip: {field} = {value!r} does not exist; '
+                         f'choose from {", ".join(choices)}')
 
 def check_request(requests: dict) -> Request:
     "The requests as a `Request`; InputError names an unknown field or value."
@@ -79,7 +94,8 @@ def check_request(requests: dict) -> Request:
     for name in requests: _choice('request', name, known)
     request = Request(**requests)
     if request.domain is not None: _choice('domain', request.domain, tuple(DOMAINS))
-    for name in (request.camera_program or 'static').split('+'): _choice('camera_program', name, CAMERA_PROGRAMS)
+    for name in (request.camera_program or 'static').split('+'):
+        _choice('camera_program', name, CAMERA_PROGRAMS)
     for name in request.object_programs or (): _choice('object_programs', name, OBJECT_PROGRAMS)
     _choice('rig', request.rig, ('mono', 'stereo', 'ring'))
     _choice('physics', request.physics, ('ballistic', 'mujoco'))
@@ -88,10 +104,22 @@ def check_request(requests: dict) -> Request:
         if value is not None and not low <= value <= high:
             raise InputError(f'simulate_clip: {field} = {value} is out of range; give {low} … {high}')
     if request.objects and request.object_programs and request.objects != len(request.object_programs):
-        raise InputError(f'simulate_clip: {len(request.object_programs)} object_programs for {request.objects} objects; '
-                         'give one per object')
+        raise InputError(f'simulate_clip: {len(request.object_programs)} object_programs for '
+                         f'{request.objects} objects; give one per object')
     return request
 
+
+# %%
+try: check_request({'camera_program': 'forward+fly'})
+except InputError as error: print(error)
+assert check_request({'rig': 'ring', 'views': 5}).views == 5
+
+
+# %% [markdown]
+# ## One camera, two or seven
+#
+# A rectified stereo pair is two equal cameras, one shifted along the row direction. A ring takes the first camera's whole motion
+# and turns it around the middle of things, so all cameras move in step.
 
 # %%
 #| export
@@ -99,25 +127,39 @@ def _draw(rng: np.random.Generator, preset: Preset, request: Request) -> Scene:
     "One try at a scene; raises Rejected."
     domain = request.domain or str(rng.choice(TRAINING_DOMAINS))
     count = request.objects or int(rng.integers(preset.objects_min, preset.objects_max + 1))
-    programs = request.object_programs or tuple(str(name) for name in rng.choice(DOMAINS[domain].object_programs, count))
+    drawn = rng.choice(DOMAINS[domain].object_programs, count)
+    programs = request.object_programs or tuple(str(name) for name in drawn)
     world = sample_world(rng, domain, request.height or preset.resolution, request.width or preset.resolution,
                          np.arange(preset.frames) / preset.fps, request.roll_rad, request.physics)
     return sample_scene(rng, world, request.camera_program, programs)
 
 def rig_poses(scene: Scene, request: Request) -> dict[str, np.ndarray]:
-    "Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the middle of things."
+    """Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the
+    middle of things."""
     if request.rig == 'mono': return {'camera': scene.w2c}
     if request.rig == 'stereo':
-        return {'left': scene.w2c, 'right': pose_from(np.eye(3), np.array([-request.baseline_m, 0, 0])) @ scene.w2c}
+        aside = pose_from(np.eye(3), np.array([-request.baseline_m, 0, 0]))
+        return {'left': scene.w2c, 'right': aside @ scene.w2c}
     middle = np.mean([actor.world_from_object[:, :3, 3].mean(0) for actor in scene.actors], 0) * (1, 1, 0)
     poses = {'camera0': scene.w2c}
     for number in range(1, request.views):
         turn = turn_about(UP, np.array(np.radians(scene.world.domain.ring_deg) * number / request.views))
         back = pose_from(turn.T, middle - turn.T @ middle)                 # world → world before the turn
         poses[f'camera{number}'] = scene.w2c @ back
-        if not camera_fits(poses[f'camera{number}'], scene.world): raise Rejected(f'camera {number} of the ring leaves the room')
+        if not camera_fits(poses[f'camera{number}'], scene.world):
+            raise Rejected(f'camera {number} of the ring leaves the room')
     return poses
 
+
+# %%
+assert 'heldout' not in TRAINING_DOMAINS and set(TRAINING_DOMAINS) <= set(DOMAINS)
+
+
+# %% [markdown]
+# ## From scene to clip
+#
+# The views of a rig are rendered as one long clip and cut apart afterwards. Then pixels are counted: an object hidden behind
+# another for more than half of the frames rejects the draw.
 
 # %%
 #| export
@@ -126,35 +168,40 @@ def scene_stage(scene: Scene, poses: dict[str, np.ndarray]) -> Stage:
     solids, world = scene_solids(scene), scene.world
     repeated = np.tile(solids.world_from_solid, (len(poses), 1, 1, 1))
     w2c = np.concatenate(list(poses.values()))
-    return Stage(dataclasses.replace(solids, world_from_solid=repeated), world.room, np.tile(world.K, (len(w2c), 1, 1)), w2c,
+    return Stage(dataclasses.replace(solids, world_from_solid=repeated), world.room,
+                 np.tile(world.K, (len(w2c), 1, 1)), w2c,
                  world.height, world.width)
 
 def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
-    "Whether the first camera shows every object on `min_visible` of the picture in at least half of the frames."
+    """Whether the first camera shows every object on `min_visible` of the picture in at least half of the
+    frames."""
     first = instances[:len(scene.w2c)]
     share = np.stack([(first == number + 1).mean((1, 2)) for number in range(len(scene.actors))])
     return bool(((share >= min_visible).mean(1) >= 0.5).all())
 
-def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str, meta: dict) -> Clip:
+def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str,
+            meta: dict) -> Clip:
     "The clip of a rendered scene."
     world, frames = scene.world, len(scene.w2c)
     views = tuple(View(camera, world.K, w2c, world.height, world.width,
                        *(array[number * frames:(number + 1) * frames] for array in pictures))
                   for number, (camera, w2c) in enumerate(poses.items()))
-    objects = tuple(SceneObject(number, actor.label, f'{actor.colour} {actor.label}', actor.size_m, actor.world_from_object,
+    objects = tuple(SceneObject(number, actor.label, f'{actor.colour} {actor.label}', actor.size_m,
+                                actor.world_from_object,
                                 np.ones(frames, bool), SHAPES[actor.label].agent)
                     for number, actor in enumerate(scene.actors, 1))
     meta = meta | {'domain': world.domain_name, 'camera_program': scene.camera_program,
-                   'object_programs': {str(number): actor.program for number, actor in enumerate(scene.actors, 1)}}
+                   'object_programs': {str(number): actor.program for number,
+                                       actor in enumerate(scene.actors, 1)}}
     return Clip(name, views, objects, world.times_s, UP, 'simulator', 'Apache-2.0', meta)
 
 
 # %%
 #| export
 def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip:
-    """Clip `index` of the series `seed`; `requests` are the fields of `Request`, e.g. camera_program='pan_left'.
+    """Clip `index` of the series `seed`; `requests` are fields of `Request`, e.g. camera_program='pan_left'.
 
-    The same seed, index, preset and requests give the same bytes. Raises InputError if no scene satisfies the request."""
+    The same seed, index, preset and requests give the same bytes. InputError if no scene satisfies the request."""
     request, reason = check_request(requests), ''
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     for attempt in range(ATTEMPTS):
@@ -169,12 +216,76 @@ def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip
             meta = {'seed': seed, 'index': index, 'attempts': attempt + 1, 'rig': request.rig}
             return _record(scene, poses, pictures, f'simulated_{seed}_{index:06d}', meta)
         reason = 'an object is hidden'
-    raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries (last: {reason}); ask for less')
+    raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries '
+                     f'(last: {reason}); ask for less')
 
 def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requests) -> Iterator[Clip]:
     "Clips start … start + count − 1 of the series `seed`, one at a time."
     for index in range(start, start + count): yield simulate_clip(seed, preset, index, **requests)
 
+
+# %%
+preset = load_preset('tiny')
+clip = simulate_clip(0, preset, 1, domain='driving')
+again = simulate_clip(0, preset, 1, domain='driving')
+assert clip.view.frames.tobytes() == again.view.frames.tobytes() and clip.meta == again.meta
+clip
+
+# %% [markdown]
+# Six camera programs, first and last frame of each. The change from left to right should be nameable at a glance:
+
+# %%
+figure, axes = plt.subplots(2, 6, figsize=(9.5, 3.4), dpi=56)
+for column, program in enumerate(('forward', 'left', 'pan_right', 'tilt_up', 'roll_clockwise', 'orbit_left')):
+    shown = simulate_clip(3, preset, column, domain='open', camera_program=program)
+    for row, frame in ((0, 0), (1, -1)):
+        axes[row, column].imshow(shown.view.frames[frame])
+        axes[row, column].set(xticks=[], yticks=[], title=program if row == 0 else '')
+    assert shown.meta['camera_program'] == program
+figure.tight_layout()
+
+# %% [markdown]
+# ## Truth that agrees with itself
+#
+# Every pixel of an object, unprojected, must lie in that object's box. The pixels of a ring's cameras must describe one world:
+# points seen by one camera land at the right depth in another.
+
+# %%
+ring = simulate_clip(5, preset, 0, domain='open', rig='ring', views=4)
+figure, axes = plt.subplots(1, 4, figsize=(9.5, 2.5), dpi=72)
+for axis, view in zip(axes, ring.views):
+    axis.imshow(view.frames[3])
+    axis.set(title=view.name, xticks=[], yticks=[])
+    for item in ring.objects:
+        mask = view.instances[3] == item.id
+        xyz = unproject(view.K, view.w2c[3], pixel_centers(112, 112)[mask],
+                        view.depth_m[3][mask].astype(float))
+        pose = item.world_from_object[3]
+        assert (np.abs((xyz - pose[:3, 3]) @ pose[:3, :3]) < item.size_m / 2 + 1e-3).all()
+
+# %% [markdown]
+# In a stereo pair, a point at depth z moves by f·B/z columns and stays in its row:
+
+# %%
+pair = simulate_clip(6, preset, 0, domain='indoor', rig='stereo', baseline_m=0.25)
+left, right = pair.views
+xyz = unproject(left.K, left.w2c[0], pixel_centers(112, 112).reshape(-1, 2),
+                left.depth_m[0].reshape(-1).astype(float))
+shift = pixel_centers(112, 112).reshape(-1, 2) - project(right.K, right.w2c[0], xyz)[0]
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.6), dpi=80)
+for axis, image, title in zip(axes, (left.frames[0], right.frames[0], shift[:, 0].reshape(112, 112)),
+                              ('left', 'right', 'disparity (px)')):
+    axis.imshow(image)
+    axis.set(title=title, xticks=[], yticks=[])
+assert np.allclose(shift[:, 0], left.K[0, 0] * 0.25 / left.depth_m[0].ravel(),
+                   atol=1e-6) and np.abs(shift[:, 1]).max() < 1e-6
+
+
+# %% [markdown]
+# ## Writing
+#
+# A series is a folder of clips. A clip's folder appears whole or not at all, so a run that was killed can simply be started
+# again. `series.json` keeps two series from being mixed; the manifest holds a hash of every clip.
 
 # %%
 #| export
@@ -186,18 +297,22 @@ def _write_one(job: tuple) -> dict:
     digest = hashlib.sha256()
     for path in sorted(target.iterdir()): digest.update(path.name.encode() + b'\0' + path.read_bytes())
     meta = read_json(target / 'clip.json')['meta']
-    return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'], 'camera_program': meta['camera_program']}
+    return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'],
+            'camera_program': meta['camera_program']}
 
-def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1, **requests) -> Path:
+def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1,
+                **requests) -> Path:
     """Write clips 0 … count − 1 as folder/clip_000000, … and manifest.json, whose path is returned.
 
-    Clips that are there already are kept, so a killed run can be started again; the bytes do not depend on `workers`.
+    Clips that are there already are kept, so a killed run can be started again; `workers` changes no byte.
     InputError if the folder holds another series."""
     check_request(requests)
-    if count < 1 or workers < 1: raise InputError(f'write_clips: count = {count}, workers = {workers}; both must be at least 1')
+    if count < 1 or workers < 1:
+        raise InputError(f'write_clips: count = {count}, workers = {workers}; both must be at least 1')
     folder = Path(folder)
     series = {'seed': seed, 'preset': {key: getattr(preset, key) for key in PRESET_KEYS},
-              'requests': {key: list(value) if isinstance(value, tuple) else value for key, value in requests.items()}}
+              'requests': {key: list(value) if isinstance(value, tuple) else value
+                           for key, value in requests.items()}}
     if (folder / 'series.json').exists() and read_json(folder / 'series.json') != series:
         raise InputError(f'{folder}: holds clips of another seed, preset or request; choose an empty folder')
     write_json(folder / 'series.json', series)
@@ -210,3 +325,23 @@ def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, worke
             lines = list(tqdm(pool.map(_write_one, jobs, chunksize=4), **bar))
     write_json(folder / 'manifest.json', {'series': series, 'clips': lines})
     return folder / 'manifest.json'
+
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    first = read_json(write_clips(Path(folder) / 'a', 3, 0, preset))
+    second = read_json(write_clips(Path(folder) / 'b', 3, 0, preset, smooth=True))
+assert [line['sha256'] for line in first['clips']] == [line['sha256'] for line in second['clips']]
+print(first['clips'][0])
+
+# %% [markdown]
+# ## What we proved
+#
+# * the same seed and number give the same bytes, alone or in a series
+# * unprojected object pixels lie in their object's box, from every camera of a ring
+# * disparity is f·B/z
+#
+# ## Try it
+#
+# 1. Draw 200 clips without requests and count the programs. Is the mixture the one you would train on?
+# 2. Ask for `domain='heldout'` and for `'open'` with the same seed. What would a model trained on one miss in the other?

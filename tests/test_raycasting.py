@@ -14,6 +14,7 @@ from track4d_ref.simulator import _draw, check_request, rig_poses, scene_stage
 from track4d_ref.solids import BOX, ELLIPSOID, FRUSTUM
 from track4d_ref.stages import Room, Solids, Stage
 
+torch.set_num_threads(1)
 HEIGHT, WIDTH = 54, 81
 
 
@@ -24,13 +25,16 @@ def make_stage(seed: int, open_sky: bool = False, frames: int = 3) -> Stage:
     for s in range(4):
         for f in range(frames): pose[f, s, :3, :3] = rotation_about(rng.normal(size=3), rng.uniform(0, 3))
     pose[..., :3, 3] = rng.uniform((-1, -2, 0.5), (2.5, 2, 1.5), (frames, 4, 3))
-    solids = Solids(kind, half, np.array([1, 1, 0.0, 0.6]), np.array([5, 2, 7, 4]), rng.uniform(size=(4, 2, 3)), rng.integers(0, 12, 4),
+    solids = Solids(kind, half, np.array([1, 1, 0.0, 0.6]), np.array([5, 2, 7, 4]),
+                    rng.uniform(size=(4, 2, 3)), rng.integers(0, 12, 4),
                     np.full(4, 1.1), np.full(4, 0.3), np.ones(4, bool), pose)
     light = np.array([0.4, -0.3, 0.8]) / np.linalg.norm([0.4, -0.3, 0.8])
-    room = Room(np.array([-6.0, -5, 0]), np.array([5.0, 6, 3.5]), rng.uniform(0.3, 0.8, (6, 2, 3)), rng.integers(0, 12, 6), np.full(6, 2.0),
+    room = Room(np.array([-6.0, -5, 0]), np.array([5.0, 6, 3.5]), rng.uniform(0.3, 0.8, (6, 2, 3)),
+                rng.integers(0, 12, 6), np.full(6, 2.0),
                 open_sky, np.full((2, 3), 0.7), light, 0.05, np.full(3, 0.8), np.full(3, 0.4))
     K = np.tile(intrinsics(71.0, 64.0, 37.0, 30.5), (frames, 1, 1))
-    w2c = np.stack([look_at((-4.5, 0.4 * f, 1.6), (0, 0.2, 0.7), (0, 0, 1), roll_rad=0.3) for f in range(frames)])
+    w2c = np.stack([look_at((-4.5, 0.4 * f, 1.6), (0, 0.2, 0.7), (0, 0, 1), roll_rad=0.3)
+                    for f in range(frames)])
     return Stage(solids, room, K, w2c, HEIGHT, WIDTH)
 
 
@@ -41,8 +45,10 @@ def marched_instances(stage: Stage, frame: int, points: np.ndarray) -> np.ndarra
         pose = stage.solids.world_from_solid[frame, s]
         x, y, z = (((points - pose[:3, 3]) @ pose[:3, :3]) / stage.solids.half_m[s]).T
         taper = stage.solids.taper[s]
-        within = {ELLIPSOID: x * x + y * y + z * z <= 1, BOX: np.maximum(np.maximum(abs(x), abs(y)), abs(z)) <= 1,
-                  FRUSTUM: (abs(z) <= 1) & (x * x + y * y <= ((1 + taper) / 2 + (taper - 1) / 2 * z) ** 2)}[kind]
+        within = {ELLIPSOID: x * x + y * y + z * z <= 1,
+                  BOX: np.maximum(np.maximum(abs(x), abs(y)), abs(z)) <= 1,
+                  FRUSTUM: (abs(z) <= 1) & (x * x + y * y <= ((1 + taper) / 2
+                                                              + (taper - 1) / 2 * z) ** 2)}[kind]
         found[within & (found < 0)] = stage.solids.instance[s]
     return found
 
@@ -69,10 +75,9 @@ def test_depth_and_instances_against_marching():
 def test_batches_threads_and_smoothing_do_not_change_bytes(open_sky):
     scenes = [make_stage(seed, open_sky, frames=2 + seed) for seed in range(3)]
     together = render(scenes)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if threads > 1 else 2)
+    torch.set_num_threads(2)
     try: alone = [render([scene])[0] for scene in scenes]
-    finally: torch.set_num_threads(threads)
+    finally: torch.set_num_threads(1)
     for one, other, scene in zip(together, alone, scenes):
         for a, b in zip(one, other): assert a.tobytes() == b.tobytes()
         plain = render([scene], smooth=False)[0]
@@ -82,7 +87,8 @@ def test_batches_threads_and_smoothing_do_not_change_bytes(open_sky):
 
 @pytest.mark.parametrize('domain', ['driving', 'indoor', 'heldout'])
 def test_culling_changes_nothing(monkeypatch, domain):
-    preset, request = load_preset('tiny', ('frames=4',)), check_request({'domain': domain, 'height': 40, 'width': 56})
+    preset, request = load_preset('tiny', ('frames=4',)), check_request({'domain': domain, 'height': 40,
+        'width': 56})
     rng = np.random.default_rng(4)
     while True:
         try:
@@ -107,7 +113,8 @@ def test_each_solid_alone_agrees_with_the_depth_test():
     _, depth, instances = render([stage])[0]
     nearest, owner = np.full(depth.shape, np.inf, np.float32), np.zeros(depth.shape, np.int32)
     for s in range(4):
-        alone = {field.name: getattr(stage.solids, field.name)[s:s + 1] for field in dataclasses.fields(Solids)[:-1]}
+        alone = {field.name: getattr(stage.solids, field.name)[s:s + 1]
+                 for field in dataclasses.fields(Solids)[:-1]}
         solids = Solids(**alone, world_from_solid=stage.solids.world_from_solid[:, s:s + 1])
         _, its_depth, its_mask = render([dataclasses.replace(stage, solids=solids)])[0]
         closer = (its_mask > 0) & (its_depth < nearest)

@@ -23,7 +23,8 @@ def random_clip(index: int):
     "Clip `index` of a series with non-square pictures, rolled cameras and every domain."
     rng = np.random.default_rng(index)
     height, width = (int(side) for side in rng.choice([48, 56, 72, 90], 2, replace=False))
-    return simulate_clip(17, TINY, index, domain=DOMAINS[index % 5], height=height, width=width, roll_rad=float(rng.uniform(-0.5, 0.5)), smooth=False)
+    return simulate_clip(17, TINY, index, domain=DOMAINS[index % 5], height=height, width=width,
+                         roll_rad=float(rng.uniform(-0.5, 0.5)), smooth=False)
 
 
 def inside_share(clip) -> tuple[int, int]:
@@ -41,18 +42,20 @@ def inside_share(clip) -> tuple[int, int]:
 
 
 def warp_error(clip) -> float:
-    """Median |depth after warping − depth seen| / depth of background pixels from the first to the last frame; NaN if none stay.
+    """Median |depth after warping − depth seen| / depth of background pixels, first to last frame; NaN if none stay.
 
-    The depth seen between pixel centres is interpolated as 1/z, which is linear in the picture on every plane."""
+    Between pixel centres the depth seen is interpolated as 1/z, which is linear in the picture on a plane."""
     view, last = clip.view, clip.frames_count - 1
     still = (view.instances[0] == 0) & np.isfinite(view.depth_m[0])
     uv = pixel_centers(view.height, view.width)[still]
-    there, depth = project(view.K, view.w2c[last], unproject(view.K, view.w2c[0], uv, view.depth_m[0][still].astype(float)))
+    there, depth = project(view.K, view.w2c[last], unproject(view.K, view.w2c[0], uv,
+                                                             view.depth_m[0][still].astype(float)))
     column, row = np.floor(there - 0.5).astype(int).T
     seen = (depth > 0.1) & (column >= 0) & (column < view.width - 1) & (row >= 0) & (row < view.height - 1)
     row, column, depth, (right, down) = row[seen], column[seen], depth[seen], (there[seen] - 0.5).T % 1
     corners = [(row + i, column + j) for i in (0, 1) for j in (0, 1)]
-    kept = np.all([(view.instances[last][place] == 0) & np.isfinite(view.depth_m[last][place]) for place in corners], 0)
+    kept = np.all([(view.instances[last][place] == 0) & np.isfinite(view.depth_m[last][place])
+                   for place in corners], 0)
     weights = (1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right
     found = 1 / sum(weight / view.depth_m[last][place] for weight, place in zip(weights, corners))
     return float(np.median((np.abs(found - depth) / depth)[kept])) if kept.sum() > 20 else float('nan')
@@ -85,14 +88,17 @@ def test_truth_agrees_with_itself_on_500_clips(): check_truth(500)
 
 def test_stereo_disparity_is_focal_times_baseline_over_depth():
     for index, domain in enumerate(DOMAINS):
-        clip = simulate_clip(3, TINY, index, domain=domain, rig='stereo', baseline_m=0.2, height=60, width=100)
+        clip = simulate_clip(3, TINY, index, domain=domain, rig='stereo', baseline_m=0.2, height=60,
+                             width=100)
         left, right = clip.views
         uv = pixel_centers(60, 100)
         finite = np.isfinite(left.depth_m[2])
         xyz = unproject(left.K, left.w2c[2], uv[finite], left.depth_m[2][finite].astype(float))
         there, depth = project(right.K, right.w2c[2], xyz)
-        assert np.allclose(uv[finite][:, 0] - there[:, 0], left.K[0, 0] * 0.2 / left.depth_m[2][finite], atol=1e-6)
-        assert np.allclose(there[:, 1], uv[finite][:, 1], atol=1e-6) and np.allclose(depth, left.depth_m[2][finite], atol=1e-5)
+        assert np.allclose(uv[finite][:, 0] - there[:, 0], left.K[0, 0] * 0.2 / left.depth_m[2][finite],
+                           atol=1e-6)
+        assert np.allclose(there[:, 1], uv[finite][:, 1], atol=1e-6) and np.allclose(depth,
+            left.depth_m[2][finite], atol=1e-5)
         column, row = np.floor(there).astype(int).T
         seen = (column >= 0) & (column < 100)
         found = right.depth_m[2][row[seen], column[seen]]
@@ -101,7 +107,8 @@ def test_stereo_disparity_is_focal_times_baseline_over_depth():
 
 @pytest.mark.parametrize('views', [2, 7])
 def test_rings_see_the_same_world(views):
-    clip = simulate_clip(5, TINY, 0, domain='open', rig='ring', views=views, camera_program='right', height=64, width=90)
+    clip = simulate_clip(5, TINY, 0, domain='open', rig='ring', views=views, camera_program='right',
+                         height=64, width=90)
     check_clip(clip)
     assert len(clip.views) == views
     centres = np.stack([invert_pose(view.w2c)[:, :3, 3] for view in clip.views])
@@ -124,7 +131,8 @@ def test_clips_depend_on_seed_and_index_only():
 
 
 def contents(folder) -> dict:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*')
+            if path.is_file()}
 
 
 def test_written_series_do_not_depend_on_workers_or_interruption(tmp_path):
@@ -144,17 +152,21 @@ def test_written_series_do_not_depend_on_workers_or_interruption(tmp_path):
 
 
 def relative_motion(clip) -> tuple[np.ndarray, np.ndarray]:
-    "Translation in the first camera's axes and (pan, tilt, roll) in degrees, from the first to the last frame."
+    """Translation in the first camera's axes and (pan, tilt, roll) in degrees, from the first to the last
+    frame."""
     first, last = clip.view.w2c[0], clip.view.w2c[-1]
     rotation = first[:3, :3] @ last[:3, :3].T
-    angles = np.arctan2(rotation[0, 2], rotation[2, 2]), -np.arcsin(rotation[1, 2]), np.arctan2(rotation[1, 0], rotation[1, 1])
+    angles = np.arctan2(rotation[0, 2],
+                        rotation[2, 2]), -np.arcsin(rotation[1, 2]), np.arctan2(rotation[1, 0],
+                            rotation[1, 1])
     return first[:3, :3] @ (invert_pose(last)[:3, 3] - invert_pose(first)[:3, 3]), np.degrees(angles)
 
 
 @pytest.mark.parametrize('program', CAMERA_PROGRAMS)
 def test_requested_camera_motion_shows(program):
     for index in range(2):
-        clip = simulate_clip(11, TINY, index, domain='open', camera_program=program, height=56, width=80, roll_rad=0.2)
+        clip = simulate_clip(11, TINY, index, domain='open', camera_program=program, height=56, width=80,
+                             roll_rad=0.2)
         assert clip.meta['camera_program'] == program
         shift, angles = relative_motion(clip)
         if program in TRANSLATIONS: assert shift @ TRANSLATIONS[program] > 0.6 and np.abs(angles).max() < 1e-6
@@ -166,7 +178,8 @@ def test_requested_camera_motion_shows(program):
         else: assert 0 < np.linalg.norm(shift) < 0.1
 
 
-@pytest.mark.parametrize('program', ['static', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right', 'reversing',
+@pytest.mark.parametrize('program', ['static', 'straight', 'curved', 'accelerating', 'turning_left',
+                                     'turning_right', 'reversing',
                                      'spinning_left', 'spinning_right', 'tossed'])
 def test_requested_object_motion_shows(program):
     clip = simulate_clip(13, TINY, 0, object_programs=(program, 'static'), height=56, width=80)
@@ -180,13 +193,16 @@ def test_requested_object_motion_shows(program):
     if program.startswith('turning'): assert clip.object(1).agent
     if program.endswith('_left'): assert yaw[1] - yaw[0] > 50
     if program.endswith('_right'): assert yaw[1] - yaw[0] < -50
-    if clip.object(1).agent and program != 'reversing': assert (np.diff(pose[:, :3, 3], axis=0)[0] @ pose[0, :3, 0]) >= 0
+    if clip.object(1).agent and program != 'reversing': assert (np.diff(pose[:, :3, 3],
+        axis=0)[0] @ pose[0, :3, 0]) >= 0
     if program == 'tossed': assert np.ptp(pose[:, 2, 3]) > 0.2
 
 
 @pytest.mark.parametrize('requests,word', [
-    (dict(domain='moon'), 'domain'), (dict(colour='red'), 'colour'), (dict(camera_program='forward+fly'), 'fly'),
-    (dict(objects=99), 'objects'), (dict(objects=3, object_programs=('static',)), 'one per object'), (dict(rig='ring', views=9), 'views'),
+    (dict(domain='moon'), 'domain'), (dict(colour='red'), 'colour'), (dict(camera_program='forward+fly'),
+                                                                      'fly'),
+    (dict(objects=99), 'objects'), (dict(objects=3, object_programs=('static',)),
+                                    'one per object'), (dict(rig='ring', views=9), 'views'),
     (dict(height=4), 'height'), (dict(object_programs=('jump',)), 'jump'), (dict(physics='magic'), 'physics'),
     (dict(domain='tossed', object_programs=('turning_left',)), 'no scene')])
 def test_impossible_requests_are_one_clear_sentence(requests, word):
@@ -205,4 +221,5 @@ def test_tossed_with_mujoco():
 
 def test_missing_mujoco_is_said(monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'mujoco', None)
-    with pytest.raises(InputError, match='physics'): simulate_clip(2, TINY, domain='tossed', object_programs=('tossed',), physics='mujoco')
+    with pytest.raises(InputError, match='physics'):
+        simulate_clip(2, TINY, domain='tossed', object_programs=('tossed',), physics='mujoco')

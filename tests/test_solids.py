@@ -15,7 +15,8 @@ def inside(kind, point, taper):
 
 
 @settings(max_examples=60, deadline=None)
-@given(kind=st.sampled_from([ELLIPSOID, BOX, FRUSTUM]), taper=st.sampled_from([0.0, 0.6, 1.0]), seed=st.integers(0, 10 ** 6))
+@given(kind=st.sampled_from([ELLIPSOID, BOX, FRUSTUM]), taper=st.sampled_from([0.0, 0.6, 1.0]),
+       seed=st.integers(0, 10 ** 6))
 def test_hits_equal_marching(kind, taper, seed):
     rng = np.random.default_rng(seed)
     origin = rng.normal(size=3)
@@ -29,7 +30,8 @@ def test_hits_equal_marching(kind, taper, seed):
     else: assert t > FAR / 2
 
 
-@pytest.mark.parametrize('kind,taper', [(ELLIPSOID, 1.0), (BOX, 1.0), (FRUSTUM, 1.0), (FRUSTUM, 0.0), (FRUSTUM, 0.6)])
+@pytest.mark.parametrize('kind,taper', [(ELLIPSOID, 1.0), (BOX, 1.0), (FRUSTUM, 1.0), (FRUSTUM, 0.0),
+                                        (FRUSTUM, 0.6)])
 def test_normals_point_out_of_the_solid(kind, taper):
     rng = np.random.default_rng(kind + 10)
     origin = rng.normal(size=(3, 4000))
@@ -46,7 +48,8 @@ def test_normals_point_out_of_the_solid(kind, taper):
     outside = (point + 0.01 * normal / half).numpy()[:, hit]
     within = (point - 0.01 * normal / half).numpy()[:, hit]
     assert not inside(kind, outside, taper).any()
-    assert inside(kind, within, taper).mean() > 0.97          # not at edges, where a step inwards leaves by the other face
+    # not at edges, where a step inwards leaves by the other face
+    assert inside(kind, within, taper).mean() > 0.97
 
 
 def test_a_camera_inside_or_behind_sees_nothing():

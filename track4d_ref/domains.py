@@ -18,9 +18,11 @@ from .textures import PATTERNS
 
 # %% ../nbs/03f_domains.ipynb #8b5528a7
 SIMPLE = ('static', 'static', *TRANSLATIONS, *ROTATIONS, 'orbit_left', 'orbit_right')
-MIXED = ('forward+pan_left', 'forward+pan_right', 'left+pan_right', 'right+pan_left', 'up+tilt_down', 'down+tilt_up',
+MIXED = ('forward+pan_left', 'forward+pan_right', 'left+pan_right', 'right+pan_left', 'up+tilt_down',
+         'down+tilt_up',
          'forward+left', 'forward+right', 'backward+up')
-MOVES = ('static', 'straight', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right', 'spinning_left',
+MOVES = ('static', 'straight', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right',
+         'spinning_left',
          'spinning_right')
 
 @dataclass(frozen=True)
@@ -44,40 +46,56 @@ class Domain:
     sun_deg: tuple[float, float] = (40, 65)                          # height of the light
     warmth: tuple[float, float] = (-0.05, 0.12)
     scenery: str = 'none'
-    ring_deg: float = 360.0                                          # over which the cameras of a ring are spread
+    ring_deg: float = 360.0  # over which the cameras of a ring are spread
 
 # %% ../nbs/03f_domains.ipynb #de48d11e
 THINGS = ('ball', 'box', 'cylinder', 'cone', 'car', 'person')
 DOMAINS = {
-    'open': Domain(THINGS, ((14, 20), (14, 20)), (8, 8), True, ('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'),
+    'open': Domain(THINGS, ((14, 20), (14, 20)), (8, 8), True,
+                   ('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'),
                    ('plain',), (1.4, 2.2), (-20, -11), (56, 70), (3.8, 5.4)),
-    'driving': Domain(('car', 'car', 'car', 'person', 'box', 'cone'), ((60, 60), (60, 60)), (20, 20), True, ('clouds', 'speckle'),
+    'driving': Domain(('car', 'car', 'car', 'person', 'box', 'cone'), ((60, 60), (60, 60)), (20, 20), True,
+                      ('clouds', 'speckle'),
                       ('plain',), (1.8, 2.4), (-13, -8), (58, 72), (7.5, 10.5),
-                      ('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left', 'forward+pan_right', 'pan_left',
+                      ('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left',
+                       'forward+pan_right', 'pan_left',
                        'pan_right', 'follow', 'right', 'left'),
-                      ('static', 'straight', 'straight', 'accelerating', 'turning_left', 'turning_right', 'curved'),
+                      ('static', 'straight', 'straight', 'accelerating', 'turning_left', 'turning_right',
+                       'curved'),
                       (3.5, 8.0), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street', 40.0),
-    'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3), False,
-                     ('wood', 'wood', 'tiles', 'speckle', 'checker'), ('speckle', 'bricks', 'clouds', 'stripes', 'tiles'),
+    'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3),
+                     False,
+                     ('wood', 'wood', 'tiles', 'speckle', 'checker'), ('speckle', 'bricks', 'clouds',
+                         'stripes', 'tiles'),
                      (1.45, 1.75), (-22, -12), (65, 80), (3.6, 4.6),
-                     tuple(f'{name}+handheld' for name in SIMPLE + MIXED), MOVES, (1.0, 2.0), 0.7, 180.0, (50, 70), (0.02, 0.16),
+                     tuple(f'{name}+handheld' for name in SIMPLE + MIXED), MOVES, (1.0, 2.0), 0.7, 180.0, (50,
+                         70), (0.02, 0.16),
                      'furniture'),
-    'tossed': Domain(('ball', 'ball', 'box', 'cylinder', 'cone'), ((6, 8), (6, 8)), (5, 6), False, ('tiles', 'clouds', 'checker'),
+    'tossed': Domain(('ball', 'ball', 'box', 'cylinder', 'cone'), ((6, 8), (6, 8)), (5, 6), False,
+                     ('tiles', 'clouds', 'checker'),
                      ('clouds', 'speckle', 'stripes'), (1.3, 1.9), (-10, -3), (55, 70), (4.0, 5.5), SIMPLE,
-                     ('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right'), (0.9, 2.8), 0.8),
+                     ('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right'), (0.9,
+                         2.8), 0.8),
     'heldout': Domain(('egg', 'bucket', 'plank', 'lamp', 'truck', 'robot'), ((9, 12), (7, 10)), (4, 5), False,
-                      ('zigzag', 'terrazzo', 'dots'), ('zigzag', 'windows', 'terrazzo'), (2.3, 3.1), (-30, -20), (48, 56), (6.0, 7.5),
-                      MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward', 'static', 'roll_clockwise',
-                               'roll_counterclockwise'), MOVES, (1.4, 3.0), 1.1, 180.0, (55, 75), (-0.16, -0.06)),
+                      ('zigzag', 'terrazzo', 'dots'), ('zigzag', 'windows', 'terrazzo'), (2.3, 3.1), (-30,
+                          -20), (48, 56), (6.0, 7.5),
+                      MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward', 'static',
+                               'roll_clockwise',
+                               'roll_counterclockwise'), MOVES, (1.4, 3.0), 1.1, 180.0, (55, 75), (-0.16,
+                                   -0.06)),
 }
 
 # %% ../nbs/03f_domains.ipynb #c00ca02e
-FLOOR_COLOURS = {'wood': ((0.36, 0.22, 0.12), (0.74, 0.53, 0.33)), 'bricks': ((0.62, 0.6, 0.56), (0.66, 0.4, 0.32)),
-                 'clouds': ((0.32, 0.42, 0.26), (0.56, 0.6, 0.42)), 'speckle': ((0.4, 0.4, 0.42), (0.62, 0.61, 0.6))}
+FLOOR_COLOURS = {'wood': ((0.36, 0.22, 0.12), (0.74, 0.53, 0.33)),
+                 'bricks': ((0.62, 0.6, 0.56), (0.66, 0.4, 0.32)),
+                 'clouds': ((0.32, 0.42, 0.26), (0.56, 0.6, 0.42)), 'speckle': ((0.4, 0.4, 0.42),
+                     (0.62, 0.61, 0.6))}
 
 def _surface_colours(rng: np.random.Generator, pattern: str, floor: bool) -> np.ndarray:
-    "Two muted linear colours (2, 3): a material's own where it has them, else a pastel and its darker neighbour."
-    if floor and pattern in FLOOR_COLOURS: pair = np.array(FLOOR_COLOURS[pattern]) + rng.uniform(-0.06, 0.06, (1, 3))
+    """Two muted linear colours (2, 3): a material's own where it has them, else a pastel and its darker
+    neighbour."""
+    if floor and pattern in FLOOR_COLOURS: pair = np.array(FLOOR_COLOURS[pattern]) + rng.uniform(-0.06, 0.06,
+        (1, 3))
     else:
         light = rng.uniform(0.5, 0.74) + rng.uniform(-0.06, 0.06, 3)
         pair = np.stack([light - rng.uniform(0.14, 0.3), light])
@@ -89,14 +107,19 @@ def sample_room(rng: np.random.Generator, domain: Domain) -> Room:
     names = [rng.choice(domain.walls)] * 4 + [rng.choice(domain.floors), 'plain']
     wall, floor, ceiling = (_surface_colours(rng, names[k], k == 4) for k in (0, 4, 5))
     sun_angle, azimuth = np.radians(rng.uniform(*domain.sun_deg)), rng.uniform(-np.pi, np.pi)
-    to_light = np.array([np.cos(sun_angle) * np.cos(azimuth), np.cos(sun_angle) * np.sin(azimuth), np.sin(sun_angle)])
+    to_light = np.array([np.cos(sun_angle) * np.cos(azimuth), np.cos(sun_angle) * np.sin(azimuth),
+                         np.sin(sun_angle)])
     warmth, strength = rng.uniform(*domain.warmth), rng.uniform(0.75, 0.95)
     blue = rng.uniform(0.7, 0.95)
     return Room(np.array([-half_x, -half_y, 0]), np.array([half_x, half_y, rng.uniform(*domain.height_m)]),
-                np.stack([wall] * 4 + [floor, ceiling * 0.3 + 0.65]), np.array([PATTERNS.index(name) for name in names]),
+                np.stack([wall] * 4 + [floor, ceiling * 0.3 + 0.65]), np.array([PATTERNS.index(name)
+                    for name in names]),
                 np.array([rng.uniform(1.5, 3.0)] * 4 + [rng.uniform(2.0, 4.0), 2.0]), domain.open_sky,
-                np.array([linear(0.84, 0.89, 0.94), linear(0.35 * blue, 0.6 * blue, blue)]), to_light, 0.02 if domain.open_sky else 0.06,
-                strength * np.array([1 + warmth, 1, 1 - warmth]), 0.5 * np.array([1 - warmth / 2, 1, 1 + warmth / 2]))
+                np.array([linear(0.84, 0.89, 0.94),
+                          linear(0.35 * blue, 0.6 * blue,
+                                 blue)]), to_light, 0.02 if domain.open_sky else 0.06,
+                strength * np.array([1 + warmth, 1, 1 - warmth]), 0.5 * np.array([1 - warmth / 2, 1,
+                    1 + warmth / 2]))
 
 # %% ../nbs/03f_domains.ipynb #fa3ab8a1
 @dataclass(frozen=True)
@@ -113,7 +136,8 @@ class Prop:
 def _street(rng: np.random.Generator, room: Room) -> list[Prop]:
     "A road along x with a dashed middle line, houses on both sides and trees between."
     road = rng.uniform(4.5, 5.5)
-    grey, line = linear(0.3, 0.3, 0.32, 0.42, 0.42, 0.43).reshape(2, 3), np.stack([linear(0.92, 0.9, 0.8)] * 2)
+    grey, line = linear(0.3, 0.3, 0.32, 0.42, 0.42, 0.43).reshape(2,
+                                                                  3), np.stack([linear(0.92, 0.9, 0.8)] * 2)
     props = [Prop(BOX, (0, 0, 0.005), (60, road, 0.005), grey, 'speckle', 2.0)]
     props += [Prop(BOX, (x, 0, 0.015), (1.2, 0.09, 0.005), line) for x in range(-28, 32, 5)]
     for side in (-1, 1):
@@ -121,7 +145,8 @@ def _street(rng: np.random.Generator, room: Room) -> list[Prop]:
             half = rng.uniform((5, 3, 2.5), (7.5, 4, 5))
             wall = rng.uniform(0.45, 0.8) + rng.uniform(-0.12, 0.12, 3)
             colours = np.stack([linear(*wall.clip(0.1, 0.95)), linear(0.25, 0.32, 0.4)])
-            props.append(Prop(BOX, (x + rng.uniform(-1, 1), side * (road + 6 + half[1]), half[2]), tuple(half), colours, 'windows', 6.0))
+            props.append(Prop(BOX, (x + rng.uniform(-1, 1), side * (road + 6 + half[1]), half[2]),
+                              tuple(half), colours, 'windows', 6.0))
             y, height = side * (road + rng.uniform(2.0, 3.5)), rng.uniform(1.2, 1.8)
             leaf = np.stack([linear(0.12, 0.3, 0.1), linear(0.3, 0.5, 0.18)])
             trunk = np.stack([linear(0.3, 0.2, 0.12)] * 2)
@@ -141,9 +166,11 @@ def _furniture(rng: np.random.Generator, room: Room) -> list[Prop]:
         colours = linear(*(np.array([0.42, 0.3, 0.2, 0.66, 0.5, 0.36]) * tone).clip(0, 1)).reshape(2, 3)
         props.append(Prop(BOX, (*centre, half[2]), tuple(half), colours, 'wood', 1.6))
     rug = linear(*rng.uniform(0.25, 0.7, 6)).reshape(2, 3)
-    props.append(Prop(BOX, (0, 0, 0.01), (1.6, 1.1, 0.01), rug, str(rng.choice(['zigzag', 'stripes', 'dots'])), 1.2))
+    props.append(Prop(BOX, (0, 0, 0.01), (1.6, 1.1, 0.01), rug,
+                      str(rng.choice(['zigzag', 'stripes', 'dots'])), 1.2))
     return props
 
 def sample_scenery(rng: np.random.Generator, domain: Domain, room: Room) -> list[Prop]:
     "The still solids of a clip of this domain."
-    return {'street': _street, 'furniture': _furniture, 'none': lambda rng, room: []}[domain.scenery](rng, room)
+    return {'street': _street, 'furniture': _furniture, 'none': lambda rng, room: []}[domain.scenery](rng,
+        room)

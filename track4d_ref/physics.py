@@ -14,14 +14,15 @@ from .solids import BOX, ELLIPSOID, FRUSTUM
 from .storage import InputError
 
 # %% ../nbs/03g_physics.ipynb #7c166741
-STEP_S = 0.002
+STEP_S = 0.001
 
 def _geom(label: str, size_m: np.ndarray) -> tuple[str, str]:
     "MJCF mesh asset (or nothing) and geom attributes of the label's first part."
     part, half = SHAPES[label].parts[0], size_m / 2
     if part.kind == ELLIPSOID and half[0] == half[2]: return '', f'type="sphere" size="{half[0]:.9g}"'
     if part.kind == BOX: return '', 'type="box" size="{:.9g} {:.9g} {:.9g}"'.format(*half)
-    if part.kind == FRUSTUM and part.taper == 1: return '', f'type="cylinder" size="{half[0]:.9g} {half[2]:.9g}"'
+    if part.kind == FRUSTUM and part.taper == 1:
+        return '', f'type="cylinder" size="{half[0]:.9g} {half[2]:.9g}"'
     angle = np.arange(24) * np.pi / 12
     if part.kind == ELLIPSOID: rings = [(np.sin(a), -np.cos(a)) for a in np.linspace(0, np.pi, 13)]
     else: rings = [(1, -1), (part.taper, 1)] if part.axis == 'z' else [(part.taper, -1), (1, 1)]
@@ -32,8 +33,9 @@ def _geom(label: str, size_m: np.ndarray) -> tuple[str, str]:
 def _world(label: str, size_m: np.ndarray, count: int) -> str:
     "MJCF of `count` free bodies that touch the floor but not one another."
     asset, geom = _geom(label, size_m)
-    body = f'<body><freejoint/><geom {geom} contype="2" conaffinity="1" density="300" friction="0.5 0.01 0.001"/></body>'
-    floor = '<geom type="plane" size="0 0 1" contype="1" conaffinity="2" solref="-2000 -8"/>'
+    contact = 'contype="2" conaffinity="1" density="300" friction="0.5 0.01 0.001"'
+    body = f'<body><freejoint/><geom {geom} {contact}/></body>'
+    floor = '<geom type="plane" size="0 0 1" contype="1" conaffinity="2" solref="-100000 -100"/>'
     return (f'<mujoco><option timestep="{STEP_S}"/><asset>{asset}</asset>'
             f'<worldbody>{floor}{body * count}</worldbody></mujoco>')
 
@@ -48,9 +50,11 @@ def _rotation(quaternion: np.ndarray) -> np.ndarray:
 
 def toss(rng: np.random.Generator, times_s: np.ndarray, label: str, size_m: np.ndarray, count: int,
          path_m: tuple[float, float]) -> np.ndarray:
-    "Poses (count, T, 4, 4) of things thrown up from 0.5 … 1.5 m with a random spin, by MuJoCo; InputError if it is absent."
+    """Poses (count, T, 4, 4) of things thrown up from 0.5 … 1.5 m with a random spin, by MuJoCo;
+    InputError if it is absent."""
     try: import mujoco
-    except ImportError: raise InputError("physics='mujoco' needs MuJoCo; pip install 'track4d_ref[physics]'") from None
+    except ImportError:
+        raise InputError("physics='mujoco' needs MuJoCo; pip install 'track4d_ref[physics]'") from None
     model = mujoco.MjModel.from_xml_string(_world(label, size_m, count))
     data = mujoco.MjData(model)
     place, speed = data.qpos.reshape(count, 7), data.qvel.reshape(count, 6)
@@ -59,7 +63,8 @@ def toss(rng: np.random.Generator, times_s: np.ndarray, label: str, size_m: np.n
     place[:, 2] = np.linalg.norm(size_m) / 2 + rng.uniform(0.5, 1.5, count)
     quaternion = rng.normal(size=(count, 4))
     place[:, 3:] = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
-    speed[:, :2] = rng.uniform(*path_m, (count, 1)) / (times_s[-1] - times_s[0]) * np.stack([np.cos(course), np.sin(course)], 1)
+    speed[:, :2] = rng.uniform(*path_m, (count, 1)) / (times_s[-1] - times_s[0]) * np.stack([np.cos(course),
+        np.sin(course)], 1)
     speed[:, 2], speed[:, 3:] = rng.uniform(2.0, 4.0, count), rng.normal(size=(count, 3)) * 2.5
     poses = np.empty((count, len(times_s), 4, 4))
     for frame, time_s in enumerate(times_s - times_s[0]):

@@ -18,17 +18,20 @@ from .storage import InputError
 
 # %% ../nbs/03d_programs.ipynb #70ad54b8
 TRANSLATIONS = {'left': (-1, 0, 0), 'right': (1, 0, 0), 'up': (0, -1, 0), 'down': (0, 1, 0),
-                'forward': (0, 0, 1), 'backward': (0, 0, -1)}                        # in the first camera's axes
+                'forward': (0, 0, 1), 'backward': (0, 0, -1)}  # in the first camera's axes
 ROTATIONS = {'pan_left': (-1, 0, 0), 'pan_right': (1, 0, 0), 'tilt_up': (0, 1, 0), 'tilt_down': (0, -1, 0),
              'roll_clockwise': (0, 0, 1), 'roll_counterclockwise': (0, 0, -1)}       # (pan, tilt, roll)
 CAMERA_PROGRAMS = ('static', *TRANSLATIONS, *ROTATIONS, 'orbit_left', 'orbit_right', 'follow', 'handheld')
-OBJECT_PROGRAMS = ('static', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right', 'reversing',
+OBJECT_PROGRAMS = ('static', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right',
+                   'reversing',
                    'spinning_left', 'spinning_right', 'tossed')
 
 # %% ../nbs/03d_programs.ipynb #0a21312e
 def camera_rotation(pan_rad, tilt_rad, roll_rad) -> np.ndarray:
-    "R_y(pan) R_x(tilt) R_z(roll), (T, 3, 3), from angles (T,): axes of the camera at t in the first camera's."
-    cp, sp, ct, st, cr, sr = (f(a) for a in np.broadcast_arrays(pan_rad, tilt_rad, roll_rad) for f in (np.cos, np.sin))
+    """R_y(pan) R_x(tilt) R_z(roll), (T, 3, 3), from angles (T,): axes of the camera at t in the first
+    camera's."""
+    cp, sp, ct, st, cr, sr = (f(a) for a in np.broadcast_arrays(pan_rad, tilt_rad, roll_rad)
+                              for f in (np.cos, np.sin))
     matrix = [[cp * cr + sp * st * sr, -cp * sr + sp * st * cr, sp * ct],
               [ct * sr, ct * cr, -st],
               [-sp * cr + cp * st * sr, sp * sr + cp * st * cr, cp * ct]]
@@ -43,22 +46,26 @@ def turn_about(axis: np.ndarray, angle_rad: np.ndarray) -> np.ndarray:
     return np.eye(3) + sine * cross + (1 - cosine) * cross @ cross
 
 # %% ../nbs/03d_programs.ipynb #9c4ceb7d
-def _handheld(rng: np.random.Generator, times_s: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+def _handheld(rng: np.random.Generator, times_s: np.ndarray,
+              strength: float) -> tuple[np.ndarray, np.ndarray]:
     "Shake: position (T, 3) in metres and angles (T, 3) in radians, two waves each, zero at the first frame."
     rate_hz, phase = rng.uniform(0.6, 1.8, (2, 6)), rng.uniform(0, 2 * np.pi, (2, 6))
     waves = np.sin(2 * np.pi * rate_hz * times_s[:, None, None] + phase).sum(1) / 2          # (T, 6)
     waves = (waves - waves[0]) * strength
     return waves[:, :3] * 0.02, waves[:, 3:] * np.radians(0.5)
 
-def camera_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, first_w2c: np.ndarray, up: np.ndarray,
+def camera_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, first_w2c: np.ndarray,
+                  up: np.ndarray,
                   distance_m: float, target_m: np.ndarray | None = None) -> np.ndarray:
-    """`w2c` (T, 4, 4) of a camera that starts at `first_w2c` (4, 4) and runs `program`, e.g. 'forward+pan_left'.
+    """`w2c` (T, 4, 4) of a camera that starts at `first_w2c` (4, 4) and runs e.g. 'forward+pan_left'.
 
-    `distance_m` to the scene sets the size of translations and the centre of orbits; `target_m` (T, 3) is followed."""
+    `distance_m` to the scene sets the size of translations and the centre of orbits; `target_m` (T,
+        3) is followed."""
     shift, angles, part = np.zeros((len(times_s), 3)), np.zeros((len(times_s), 3)), _progress(rng, times_s)
     turn = np.broadcast_to(np.eye(3), (len(times_s), 3, 3))
     for name in program.split('+'):
-        if name in TRANSLATIONS: shift += np.outer(part, TRANSLATIONS[name]) * distance_m * rng.uniform(0.2, 0.35)
+        if name in TRANSLATIONS: shift += np.outer(part, TRANSLATIONS[name]) * distance_m * rng.uniform(0.2,
+            0.35)
         elif name in ROTATIONS:
             most = np.radians(rng.uniform(20, 40))
             angles += np.outer(part, ROTATIONS[name]) * (most * 0.6 if name.startswith('tilt') else most)
@@ -73,8 +80,9 @@ def camera_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, f
             shake_m, shake_rad = _handheld(rng, times_s, rng.uniform(0.7, 1.3))
             shift, angles = shift + shake_m, angles + shake_rad
         elif name != 'static':
-            raise InputError(f'camera program {name!r} does not exist; combine {", ".join(CAMERA_PROGRAMS)} with +')
-    rotation = turn @ camera_rotation(*angles.T)                                             # camera t in camera 0
+            raise InputError(f'camera program {name!r} does not exist; '
+                             f'combine {", ".join(CAMERA_PROGRAMS)} with +')
+    rotation = turn @ camera_rotation(*angles.T)  # camera t in camera 0
     move = pose_from(rotation.mT, -(rotation.mT @ shift[..., None])[..., 0])
     return move @ first_w2c
 
@@ -97,12 +105,12 @@ def _turn_profile(rng: np.random.Generator, program: str, count: int, part: np.n
     if program.startswith('spinning'): return sign * np.radians(rng.uniform(90, 240, (count, 1))) * part
     return np.zeros((count, 1)) * part
 
-def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, count: int, path_m: tuple[float, float],
-                  agent: bool) -> tuple[np.ndarray, np.ndarray]:
-    """`count` random runs of a program: displacement (count, T, 3) in metres and heading (count, T) in radians.
+def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, count: int,
+                  path_m: tuple[float, float], agent: bool) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random runs of a program: displacement (count, T, 3) in metres, heading (count, T) in radians.
 
-    Moving things cover `path_m` (low, high) in the clip. Agents move along their front, other things in any direction; a
-    toss is ballistic and bounces."""
+    Moving things cover `path_m` (low, high) in the clip. Agents move along their front, other things in any
+    direction; a toss is ballistic and bounces."""
     part = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)                      # (T,)
     heading = rng.uniform(-np.pi, np.pi, (count, 1)) + _turn_profile(rng, program, count, part)
     speed = rng.uniform(*path_m, (count, 1)) / max(times_s[-1] - times_s[0], 1e-9) * np.ones_like(heading)
@@ -114,14 +122,18 @@ def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, c
     velocity = speed[..., None] * np.stack([np.cos(course), np.sin(course), 0 * course], -1)  # (count, T, 3)
     steps = (velocity[:, 1:] + velocity[:, :-1]) / 2 * np.diff(times_s)[:, None]
     path = np.concatenate([np.zeros((count, 1, 3)), np.cumsum(steps, 1)], 1)
-    if program == 'tossed': path[..., 2] += bounce(times_s, rng.uniform(2.0, 4.0, count), rng.uniform(0.5, 1.5, count))
+    if program == 'tossed': path[..., 2] += bounce(times_s, rng.uniform(2.0, 4.0, count),
+                                                   rng.uniform(0.5, 1.5, count))
     return path, heading
 
 # %% ../nbs/03d_programs.ipynb #7088b601
-def bounce(times_s: np.ndarray, up_mps: np.ndarray, height_m: np.ndarray, restitution: float = 0.6) -> np.ndarray:
-    "Heights (count, T) above rest of balls thrown up at `up_mps` (count,) from `height_m` (count,); g = 9.81 m/s²."
+def bounce(times_s: np.ndarray, up_mps: np.ndarray, height_m: np.ndarray,
+           restitution: float = 0.6) -> np.ndarray:
+    """Heights (count, T) above rest of balls thrown up at `up_mps` (count,) from `height_m` (count,); g =
+    9.81 m/s²."""
     gravity, time = 9.81, (times_s - times_s[0]) * np.ones((len(up_mps), 1))
-    start, speed, base = np.zeros_like(time), up_mps[:, None] * np.ones_like(time), height_m[:, None] * np.ones_like(time)
+    start, one = np.zeros_like(time), np.ones_like(time)
+    speed, base = up_mps[:, None] * one, height_m[:, None] * one
     for _ in range(8):
         land = start + (speed + np.sqrt(speed ** 2 + 2 * gravity * base)) / gravity
         past = time > land

@@ -16,7 +16,8 @@ import torch
 
 from .cameras import camera_center
 from .solids import FAR, solid_normal
-from .stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, NUMBER, ORIGIN, PATTERN, PIXEL, SCALE, SUNWARD,
+from .stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, NUMBER, ORIGIN, PATTERN, PIXEL,
+                                SCALE, SUNWARD,
                                 TAPER, UPWARD, Candidates, Stage, candidates, ray_basis)
 from .textures import LEVELS, TEXELS, pattern_bank, sample_pattern
 
@@ -41,7 +42,8 @@ def _frame_table(stages: list[Stage], offset: float, device) -> torch.Tensor:
     tables = []
     for stage in stages:
         room, frames = stage.room, len(stage.w2c)
-        columns = [camera_center(stage.w2c) - (room.low_m + room.high_m) / 2, ray_basis(stage, offset).mT.reshape(frames, 9),
+        columns = [camera_center(stage.w2c) - (room.low_m + room.high_m) / 2,
+                   ray_basis(stage, offset).mT.reshape(frames, 9),
                    np.tile((room.high_m - room.low_m) / 2, (frames, 1)), 1 / stage.K[:, 0, :1],
                    np.full((frames, 1), float(room.open_sky))]
         tables.append(np.concatenate(columns, 1))
@@ -65,10 +67,11 @@ def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], 
                    torch.full_like(frame, -1), torch.zeros_like(frame, dtype=torch.int32))
 
 # %% ../nbs/03c_raycasting.ipynb #7ea96461
-def _hit_solids(surface: Surface, groups: list[Candidates]) -> list[tuple[Candidates, torch.Tensor, torch.Tensor]]:
+def _hit_solids(surface: Surface,
+                groups: list[Candidates]) -> list[tuple[Candidates, torch.Tensor, torch.Tensor]]:
     "Keep the nearest of room and solids at every pixel; returns per kind which candidates won, and their t."
     key = surface.depth_m.view(torch.int32).long() << 32       # positive floats sort like their bits
-    hits, base = [], 1                                          # a tie goes to the room: a miss (FAR) never hides the sky
+    hits, base = [], 1  # a tie goes to the room: a miss (FAR) never hides the sky
     for group in groups:
         t = group.hit(group.origin, group.direction)
         mine = (t.view(torch.int32).long() << 32) | group.spread(group.pair_of_row + base)
@@ -87,15 +90,19 @@ def _hit_solids(surface: Surface, groups: list[Candidates]) -> list[tuple[Candid
 
 # %% ../nbs/03c_raycasting.ipynb #05b6882f
 FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64)
-OPEN_AIR = np.array([0.75, 0.75, 0.75, 0.75, 1.0, 0.9])     # share of the ambient light; ceilings get it back from the floor
+# share of the ambient light; ceilings get it back from the floor
+OPEN_AIR = np.array([0.75, 0.75, 0.75, 0.75, 1.0, 0.9])
 
 def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, bank: torch.Tensor) -> None:
     "Albedo, diffuse and open-air factors of the room at every pixel."
-    device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n, stage in enumerate(stages)])
-    rows = [np.concatenate([room.colours[:, 0], room.colours[:, 1] - room.colours[:, 0], TEXELS / room.period_m[:, None],
+    device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n,
+                                           stage in enumerate(stages)])
+    rows = [np.concatenate([room.colours[:, 0], room.colours[:, 1] - room.colours[:, 0],
+                            TEXELS / room.period_m[:, None],
                             (FACES @ room.to_light).clip(0)[:, None], OPEN_AIR[:, None]], 1)
             for room in (stage.room for stage in stages)]
-    table = torch.from_numpy(np.concatenate(rows).T.astype(np.float32)).contiguous().to(device)      # (9, 6 clips)
+    # (9, 6 clips)
+    table = torch.from_numpy(np.concatenate(rows).T.astype(np.float32)).contiguous().to(device)
     patterns = np.concatenate([stage.room.pattern for stage in stages]) * (LEVELS * TEXELS * TEXELS)
     start = torch.from_numpy(patterns.astype(np.int32)).to(device)
     x, _, z = surface.axis
@@ -105,7 +112,8 @@ def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, ban
     scale = table[6].index_select(0, face)
     spread = near * frames[15].index_select(0, surface.frame) * scale
     u, v = (px + x * (py - px)) * scale, (pz + z * (py - pz)) * scale
-    value = sample_pattern(bank, start.index_select(0, face), u, v, spread * spread / (surface.outward.abs() + 1e-3))
+    value = sample_pattern(bank, start.index_select(0, face), u, v,
+                           spread * spread / (surface.outward.abs() + 1e-3))
     surface.albedo = table[:3].index_select(1, face) + value * table[3:6].index_select(1, face)
     surface.diffuse, surface.open_air = table[7].index_select(0, face), table[8].index_select(0, face)
     surface.shine = torch.zeros_like(surface.diffuse)
@@ -114,7 +122,8 @@ def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, ban
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / (vectors * vectors).sum(0).sqrt()
 
-def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: torch.Tensor, bank: torch.Tensor) -> None:
+def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: torch.Tensor,
+                  bank: torch.Tensor) -> None:
     "The same for the pixels that show solids, plus a highlight (Blinn's half vector to the 16th power)."
     pixel, pair = group.pixel[winner], group.pair_of_row[group.row[winner]]
     table, direction = group.table.index_select(1, pair), group.direction.index_select(1, winner)
@@ -144,13 +153,15 @@ def _cast_shadows(surface: Surface, groups: list[Candidates], soft: bool) -> Non
     for group in groups:
         point = group.origin + surface.depth_m.index_select(0, group.pixel).clamp(max=1e3) * group.direction
         blocked = group.hit(point, group.lamp(soft)) < FAR / 2
-        other = surface.number.index_select(0, group.pixel) != group.spread(group.integers[NUMBER, group.pair_of_row])
+        caster = group.spread(group.integers[NUMBER, group.pair_of_row])
+        other = surface.number.index_select(0, group.pixel) != caster
         lit.scatter_reduce_(0, group.pixel, 1 - (blocked & other).float(), 'amin')
     surface.diffuse, surface.shine = surface.diffuse * lit, surface.shine * lit
 
 def _light(surface: Surface, stages: list[Stage]) -> torch.Tensor:
     "Linear RGB (3, N) from albedo, ambient light, sun and sky."
-    lamps = [np.concatenate([s.room.ambient, s.room.sun, *s.room.sky])[:, None].repeat(len(s.w2c), 1) for s in stages]
+    lamps = [np.concatenate([s.room.ambient, s.room.sun, *s.room.sky])[:, None].repeat(len(s.w2c), 1)
+             for s in stages]
     lamps = torch.from_numpy(np.concatenate(lamps, 1).astype(np.float32)).to(surface.frame.device)
     lamps = lamps.index_select(1, surface.frame)
     ambient, sun, horizon, zenith = lamps.reshape(4, 3, -1)
@@ -171,11 +182,12 @@ def _cast(stages: list[Stage], offset: float, size: tuple[int, int], device) -> 
     return surface.depth_m, surface.instance, _light(surface, stages)
 
 @torch.inference_mode()
-def render(stages: list[Stage], device: str = 'cpu', smooth: bool = True) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Per stage frames uint8 (F, H, W, 3), planar depth float32 (F, H, W) (sky: inf), instances int32 (F, H, W).
+def render(stages: list[Stage], device: str = 'cpu',
+           smooth: bool = True) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Per stage frames uint8 (F, H, W, 3), planar depth float32 (F, H, W), instances int32 (F, H, W).
 
-    All stages must have the same picture size. Depth and instances are exact at pixel centres; `smooth` averages the
-    colours of each centre (weight ½) with its four corners (⅛ each)."""
+    All stages must have the same picture size. Depth (inf for sky) and instances are exact at pixel centres;
+    `smooth` averages the colours of each centre (weight ½) with its four corners (⅛ each)."""
     height, width = stages[0].height, stages[0].width
     depth, instances, rgb = _cast(stages, 0.5, (height, width), device)
     rgb = rgb.reshape(3, -1, height, width)
@@ -183,7 +195,8 @@ def render(stages: list[Stage], device: str = 'cpu', smooth: bool = True) -> lis
         corner = _cast(stages, 0.0, (height + 1, width + 1), device)[2].reshape(3, -1, height + 1, width + 1)
         sides = corner[..., :-1, :] + corner[..., 1:, :]
         rgb = rgb / 2 + (sides[..., :-1] + sides[..., 1:]) / 8
-    frames = (rgb.clamp(0, 1).sqrt() * 255 + 0.5).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu().numpy()
+    frames = (rgb.clamp(0, 1).sqrt() * 255 + 0.5).to(torch.uint8).permute(1, 2, 3,
+        0).contiguous().cpu().numpy()
     depth = depth.masked_fill(depth >= FAR, torch.inf).reshape(-1, height, width).cpu().numpy()
     instances = instances.reshape(-1, height, width).cpu().numpy()
     cuts = np.cumsum([len(stage.w2c) for stage in stages])[:-1]

@@ -21,13 +21,19 @@ def linear(*srgb: float) -> np.ndarray:
     "Linear RGB from display values in [0, 1] (gamma 2)."
     return np.array(srgb) ** 2
 
-PALETTE = {'red': linear(0.88, 0.14, 0.12), 'green': linear(0.16, 0.66, 0.22), 'blue': linear(0.14, 0.32, 0.9),
-           'yellow': linear(0.97, 0.84, 0.16), 'purple': linear(0.55, 0.22, 0.75), 'orange': linear(0.98, 0.52, 0.1),
-           'white': linear(0.95, 0.95, 0.95), 'black': linear(0.16, 0.16, 0.17), 'cyan': linear(0.16, 0.8, 0.85),
+PALETTE = {'red': linear(0.88, 0.14, 0.12), 'green': linear(0.16, 0.66, 0.22),
+           'blue': linear(0.14, 0.32, 0.9),
+           'yellow': linear(0.97, 0.84, 0.16), 'purple': linear(0.55, 0.22, 0.75), 'orange': linear(0.98,
+               0.52, 0.1),
+           'white': linear(0.95, 0.95, 0.95), 'black': linear(0.16, 0.16, 0.17), 'cyan': linear(0.16, 0.8,
+               0.85),
            'pink': linear(0.98, 0.55, 0.75)}
-MATERIALS = {'glass': linear(0.25, 0.33, 0.4), 'screen': linear(0.55, 0.75, 0.88), 'rubber': linear(0.1, 0.1, 0.1),
-             'lamp': linear(1.0, 0.97, 0.7), 'tail': linear(0.7, 0.05, 0.05), 'skin': linear(0.88, 0.68, 0.55),
-             'hair': linear(0.25, 0.16, 0.1), 'trousers': linear(0.22, 0.24, 0.36), 'bag': linear(0.55, 0.42, 0.2),
+MATERIALS = {'glass': linear(0.25, 0.33, 0.4), 'screen': linear(0.55, 0.75, 0.88),
+             'rubber': linear(0.1, 0.1, 0.1),
+             'lamp': linear(1.0, 0.97, 0.7), 'tail': linear(0.7, 0.05, 0.05), 'skin': linear(0.88, 0.68,
+                 0.55),
+             'hair': linear(0.25, 0.16, 0.1), 'trousers': linear(0.22, 0.24, 0.36), 'bag': linear(0.55, 0.42,
+                 0.2),
              'metal': linear(0.6, 0.62, 0.65)}
 
 # %% ../nbs/03e_shapes.ipynb #d4855697
@@ -47,7 +53,8 @@ def _mirrored(kind, centre, half, material, **more) -> tuple[Part, Part]:
     return Part(kind, (x, y, z), half, material, **more), Part(kind, (x, -y, z), half, material, **more)
 
 def _wheels(*places: float) -> tuple[Part, ...]:
-    return tuple(part for x in places for part in _mirrored(FRUSTUM, (x, 0.84, -0.6), (0.4, 0.15, 0.4), 'rubber', axis='y'))
+    return tuple(part for x in places for part in _mirrored(FRUSTUM, (x, 0.84, -0.6), (0.4, 0.15, 0.4),
+                                                            'rubber', axis='y'))
 
 # %% ../nbs/03e_shapes.ipynb #714b3e4a
 CAR = (Part(BOX, (0, 0, -0.22), (0.97, 0.92, 0.4)), Part(BOX, (-0.2, 0, 0.5), (0.5, 0.78, 0.36), 'glass'),
@@ -56,16 +63,23 @@ CAR = (Part(BOX, (0, 0, -0.22), (0.97, 0.92, 0.4)), Part(BOX, (-0.2, 0, 0.5), (0
        *_mirrored(BOX, (0.98, 0.62, -0.08), (0.02, 0.26, 0.17), 'lamp'),
        *_mirrored(BOX, (-0.98, 0.62, -0.08), (0.02, 0.26, 0.15), 'tail'), *_wheels(-0.6, 0.62))
 PERSON = (*_mirrored(FRUSTUM, (0, 0.34, -0.55), (0.34, 0.27, 0.45), 'trousers'),
-          Part(BOX, (0, 0, 0.2), (0.5, 0.6, 0.34)), *_mirrored(FRUSTUM, (0, 0.8, 0.18), (0.27, 0.18, 0.34), 'body'),
-          Part(ELLIPSOID, (0.1, 0, 0.74), (0.52, 0.44, 0.21), 'skin'), Part(ELLIPSOID, (-0.12, 0, 0.82), (0.5, 0.46, 0.18), 'hair'),
-          Part(BOX, (0.62, 0, 0.83), (0.36, 0.4, 0.025)), Part(ELLIPSOID, (0.66, 0, 0.72), (0.14, 0.12, 0.035), 'skin'),
+          Part(BOX, (0, 0, 0.2), (0.5, 0.6, 0.34)), *_mirrored(FRUSTUM, (0, 0.8, 0.18), (0.27, 0.18, 0.34),
+                                                               'body'),
+          Part(ELLIPSOID, (0.1, 0, 0.74), (0.52, 0.44, 0.21), 'skin'), Part(ELLIPSOID, (-0.12, 0, 0.82),
+              (0.5, 0.46, 0.18), 'hair'),
+          Part(BOX, (0.62, 0, 0.83), (0.36, 0.4, 0.025)), Part(ELLIPSOID, (0.66, 0, 0.72),
+                                                               (0.14, 0.12, 0.035), 'skin'),
           Part(BOX, (-0.74, 0, 0.22), (0.25, 0.48, 0.27), 'bag'))
 TRUCK = (Part(BOX, (-0.3, 0, 0.2), (0.68, 0.98, 0.78)), Part(BOX, (0.72, 0, -0.1), (0.26, 0.9, 0.5), 'metal'),
-         Part(BOX, (0.97, 0, 0.15), (0.02, 0.75, 0.2), 'screen'), *_mirrored(BOX, (0.98, 0.62, -0.4), (0.02, 0.22, 0.12), 'lamp'),
+         Part(BOX, (0.97, 0, 0.15), (0.02, 0.75, 0.2), 'screen'), *_mirrored(BOX, (0.98, 0.62, -0.4),
+             (0.02, 0.22, 0.12), 'lamp'),
          *_mirrored(BOX, (-0.98, 0.7, -0.4), (0.015, 0.2, 0.12), 'tail'), *_wheels(-0.7, -0.3, 0.66))
-ROBOT = (Part(FRUSTUM, (0, 0, -0.15), (0.85, 0.85, 0.6), taper=0.7), Part(BOX, (0.05, 0, 0.68), (0.6, 0.6, 0.28), 'metal'),
-         Part(BOX, (0.68, 0, 0.72), (0.06, 0.5, 0.12), 'lamp'), Part(FRUSTUM, (0, 0, -0.86), (1, 1, 0.14), 'rubber'),
-         Part(BOX, (-0.72, 0, -0.1), (0.1, 0.4, 0.3), 'tail'), *_mirrored(BOX, (0.45, 0.88, 0.05), (0.5, 0.1, 0.08), 'metal'))
+ROBOT = (Part(FRUSTUM, (0, 0, -0.15), (0.85, 0.85, 0.6), taper=0.7),
+         Part(BOX, (0.05, 0, 0.68), (0.6, 0.6, 0.28), 'metal'),
+         Part(BOX, (0.68, 0, 0.72), (0.06, 0.5, 0.12), 'lamp'), Part(FRUSTUM, (0, 0, -0.86), (1, 1, 0.14),
+                                                                     'rubber'),
+         Part(BOX, (-0.72, 0, -0.1), (0.1, 0.4, 0.3), 'tail'), *_mirrored(BOX, (0.45, 0.88, 0.05),
+             (0.5, 0.1, 0.08), 'metal'))
 
 # %% ../nbs/03e_shapes.ipynb #d0426675
 @dataclass(frozen=True)
@@ -80,15 +94,20 @@ class Shape:
 SHAPES = {
     'ball': Shape((Part(ELLIPSOID, (0, 0, 0), (1, 1, 1)),), (0.5, 0.5, 0.5), (0.95, 0.95, 0.95), round=True),
     'box': Shape((Part(BOX, (0, 0, 0), (1, 1, 1)),), (0.5, 0.5, 0.5), (1.0, 0.9, 0.9)),
-    'cylinder': Shape((Part(FRUSTUM, (0, 0, 0), (1, 1, 1)),), (0.45, 0.45, 0.6), (0.75, 0.75, 1.1), round=True),
-    'cone': Shape((Part(FRUSTUM, (0, 0, 0), (1, 1, 1), taper=0.0),), (0.55, 0.55, 0.7), (0.9, 0.9, 1.2), round=True),
+    'cylinder': Shape((Part(FRUSTUM, (0, 0, 0), (1, 1, 1)),), (0.45, 0.45, 0.6), (0.75, 0.75, 1.1),
+                      round=True),
+    'cone': Shape((Part(FRUSTUM, (0, 0, 0), (1, 1, 1), taper=0.0),), (0.55, 0.55, 0.7), (0.9, 0.9, 1.2),
+                  round=True),
     'car': Shape(CAR, (1.7, 0.8, 0.65), (2.2, 1.0, 0.8), agent=True),
     'person': Shape(PERSON, (0.45, 0.6, 1.4), (0.55, 0.7, 1.75), agent=True),
     'egg': Shape((Part(ELLIPSOID, (0, 0, 0), (1, 1, 1)),), (0.5, 0.5, 0.8), (0.7, 0.7, 1.1), round=True),
-    'bucket': Shape((Part(FRUSTUM, (0, 0, 0), (1, 1, 1), taper=0.6, axis='-z'),), (0.55, 0.55, 0.5), (0.8, 0.8, 0.8), round=True),
+    'bucket': Shape((Part(FRUSTUM, (0, 0, 0), (1, 1, 1), taper=0.6, axis='-z'),), (0.55, 0.55, 0.5),
+                    (0.8, 0.8, 0.8), round=True),
     'plank': Shape((Part(BOX, (0, 0, 0), (1, 1, 1)),), (1.2, 0.3, 0.2), (1.7, 0.5, 0.4)),
-    'lamp': Shape((Part(FRUSTUM, (0, 0, -0.2), (0.12, 0.12, 0.7), 'metal'), Part(FRUSTUM, (0, 0, -0.95), (0.7, 0.7, 0.05), 'metal'),
-                   Part(FRUSTUM, (0, 0, 0.6), (1, 1, 0.4), taper=0.5)), (0.6, 0.6, 1.3), (0.7, 0.7, 1.6), round=True),
+    'lamp': Shape((Part(FRUSTUM, (0, 0, -0.2), (0.12, 0.12, 0.7), 'metal'),
+                   Part(FRUSTUM, (0, 0, -0.95), (0.7, 0.7, 0.05), 'metal'),
+                   Part(FRUSTUM, (0, 0, 0.6), (1, 1, 0.4), taper=0.5)), (0.6, 0.6, 1.3), (0.7, 0.7,
+                       1.6), round=True),
     'truck': Shape(TRUCK, (2.2, 0.9, 1.0), (2.8, 1.1, 1.3), agent=True),
     'robot': Shape(ROBOT, (0.6, 0.6, 1.0), (0.8, 0.8, 1.3), agent=True)}
 

@@ -58,7 +58,8 @@ class Request:
 # %% ../nbs/03i_simulator.ipynb #584170cb
 def _choice(field: str, value, choices) -> None:
     if value not in choices:
-        raise InputError(f'simulate_clip: {field} = {value!r} does not exist; choose from {", ".join(choices)}')
+        raise InputError(f'simulate_clip: {field} = {value!r} does not exist; '
+                         f'choose from {", ".join(choices)}')
 
 def check_request(requests: dict) -> Request:
     "The requests as a `Request`; InputError names an unknown field or value."
@@ -66,7 +67,8 @@ def check_request(requests: dict) -> Request:
     for name in requests: _choice('request', name, known)
     request = Request(**requests)
     if request.domain is not None: _choice('domain', request.domain, tuple(DOMAINS))
-    for name in (request.camera_program or 'static').split('+'): _choice('camera_program', name, CAMERA_PROGRAMS)
+    for name in (request.camera_program or 'static').split('+'):
+        _choice('camera_program', name, CAMERA_PROGRAMS)
     for name in request.object_programs or (): _choice('object_programs', name, OBJECT_PROGRAMS)
     _choice('rig', request.rig, ('mono', 'stereo', 'ring'))
     _choice('physics', request.physics, ('ballistic', 'mujoco'))
@@ -75,8 +77,8 @@ def check_request(requests: dict) -> Request:
         if value is not None and not low <= value <= high:
             raise InputError(f'simulate_clip: {field} = {value} is out of range; give {low} … {high}')
     if request.objects and request.object_programs and request.objects != len(request.object_programs):
-        raise InputError(f'simulate_clip: {len(request.object_programs)} object_programs for {request.objects} objects; '
-                         'give one per object')
+        raise InputError(f'simulate_clip: {len(request.object_programs)} object_programs for '
+                         f'{request.objects} objects; give one per object')
     return request
 
 # %% ../nbs/03i_simulator.ipynb #6e630729
@@ -84,23 +86,27 @@ def _draw(rng: np.random.Generator, preset: Preset, request: Request) -> Scene:
     "One try at a scene; raises Rejected."
     domain = request.domain or str(rng.choice(TRAINING_DOMAINS))
     count = request.objects or int(rng.integers(preset.objects_min, preset.objects_max + 1))
-    programs = request.object_programs or tuple(str(name) for name in rng.choice(DOMAINS[domain].object_programs, count))
+    drawn = rng.choice(DOMAINS[domain].object_programs, count)
+    programs = request.object_programs or tuple(str(name) for name in drawn)
     world = sample_world(rng, domain, request.height or preset.resolution, request.width or preset.resolution,
                          np.arange(preset.frames) / preset.fps, request.roll_rad, request.physics)
     return sample_scene(rng, world, request.camera_program, programs)
 
 def rig_poses(scene: Scene, request: Request) -> dict[str, np.ndarray]:
-    "Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the middle of things."
+    """Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the
+    middle of things."""
     if request.rig == 'mono': return {'camera': scene.w2c}
     if request.rig == 'stereo':
-        return {'left': scene.w2c, 'right': pose_from(np.eye(3), np.array([-request.baseline_m, 0, 0])) @ scene.w2c}
+        aside = pose_from(np.eye(3), np.array([-request.baseline_m, 0, 0]))
+        return {'left': scene.w2c, 'right': aside @ scene.w2c}
     middle = np.mean([actor.world_from_object[:, :3, 3].mean(0) for actor in scene.actors], 0) * (1, 1, 0)
     poses = {'camera0': scene.w2c}
     for number in range(1, request.views):
         turn = turn_about(UP, np.array(np.radians(scene.world.domain.ring_deg) * number / request.views))
         back = pose_from(turn.T, middle - turn.T @ middle)                 # world → world before the turn
         poses[f'camera{number}'] = scene.w2c @ back
-        if not camera_fits(poses[f'camera{number}'], scene.world): raise Rejected(f'camera {number} of the ring leaves the room')
+        if not camera_fits(poses[f'camera{number}'], scene.world):
+            raise Rejected(f'camera {number} of the ring leaves the room')
     return poses
 
 # %% ../nbs/03i_simulator.ipynb #93cb0808
@@ -109,33 +115,38 @@ def scene_stage(scene: Scene, poses: dict[str, np.ndarray]) -> Stage:
     solids, world = scene_solids(scene), scene.world
     repeated = np.tile(solids.world_from_solid, (len(poses), 1, 1, 1))
     w2c = np.concatenate(list(poses.values()))
-    return Stage(dataclasses.replace(solids, world_from_solid=repeated), world.room, np.tile(world.K, (len(w2c), 1, 1)), w2c,
+    return Stage(dataclasses.replace(solids, world_from_solid=repeated), world.room,
+                 np.tile(world.K, (len(w2c), 1, 1)), w2c,
                  world.height, world.width)
 
 def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
-    "Whether the first camera shows every object on `min_visible` of the picture in at least half of the frames."
+    """Whether the first camera shows every object on `min_visible` of the picture in at least half of the
+    frames."""
     first = instances[:len(scene.w2c)]
     share = np.stack([(first == number + 1).mean((1, 2)) for number in range(len(scene.actors))])
     return bool(((share >= min_visible).mean(1) >= 0.5).all())
 
-def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str, meta: dict) -> Clip:
+def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str,
+            meta: dict) -> Clip:
     "The clip of a rendered scene."
     world, frames = scene.world, len(scene.w2c)
     views = tuple(View(camera, world.K, w2c, world.height, world.width,
                        *(array[number * frames:(number + 1) * frames] for array in pictures))
                   for number, (camera, w2c) in enumerate(poses.items()))
-    objects = tuple(SceneObject(number, actor.label, f'{actor.colour} {actor.label}', actor.size_m, actor.world_from_object,
+    objects = tuple(SceneObject(number, actor.label, f'{actor.colour} {actor.label}', actor.size_m,
+                                actor.world_from_object,
                                 np.ones(frames, bool), SHAPES[actor.label].agent)
                     for number, actor in enumerate(scene.actors, 1))
     meta = meta | {'domain': world.domain_name, 'camera_program': scene.camera_program,
-                   'object_programs': {str(number): actor.program for number, actor in enumerate(scene.actors, 1)}}
+                   'object_programs': {str(number): actor.program for number,
+                                       actor in enumerate(scene.actors, 1)}}
     return Clip(name, views, objects, world.times_s, UP, 'simulator', 'Apache-2.0', meta)
 
 # %% ../nbs/03i_simulator.ipynb #7f47ddea
 def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip:
-    """Clip `index` of the series `seed`; `requests` are the fields of `Request`, e.g. camera_program='pan_left'.
+    """Clip `index` of the series `seed`; `requests` are fields of `Request`, e.g. camera_program='pan_left'.
 
-    The same seed, index, preset and requests give the same bytes. Raises InputError if no scene satisfies the request."""
+    The same seed, index, preset and requests give the same bytes. InputError if no scene satisfies the request."""
     request, reason = check_request(requests), ''
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     for attempt in range(ATTEMPTS):
@@ -150,7 +161,8 @@ def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip
             meta = {'seed': seed, 'index': index, 'attempts': attempt + 1, 'rig': request.rig}
             return _record(scene, poses, pictures, f'simulated_{seed}_{index:06d}', meta)
         reason = 'an object is hidden'
-    raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries (last: {reason}); ask for less')
+    raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries '
+                     f'(last: {reason}); ask for less')
 
 def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requests) -> Iterator[Clip]:
     "Clips start … start + count − 1 of the series `seed`, one at a time."
@@ -165,18 +177,22 @@ def _write_one(job: tuple) -> dict:
     digest = hashlib.sha256()
     for path in sorted(target.iterdir()): digest.update(path.name.encode() + b'\0' + path.read_bytes())
     meta = read_json(target / 'clip.json')['meta']
-    return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'], 'camera_program': meta['camera_program']}
+    return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'],
+            'camera_program': meta['camera_program']}
 
-def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1, **requests) -> Path:
+def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1,
+                **requests) -> Path:
     """Write clips 0 … count − 1 as folder/clip_000000, … and manifest.json, whose path is returned.
 
-    Clips that are there already are kept, so a killed run can be started again; the bytes do not depend on `workers`.
+    Clips that are there already are kept, so a killed run can be started again; `workers` changes no byte.
     InputError if the folder holds another series."""
     check_request(requests)
-    if count < 1 or workers < 1: raise InputError(f'write_clips: count = {count}, workers = {workers}; both must be at least 1')
+    if count < 1 or workers < 1:
+        raise InputError(f'write_clips: count = {count}, workers = {workers}; both must be at least 1')
     folder = Path(folder)
     series = {'seed': seed, 'preset': {key: getattr(preset, key) for key in PRESET_KEYS},
-              'requests': {key: list(value) if isinstance(value, tuple) else value for key, value in requests.items()}}
+              'requests': {key: list(value) if isinstance(value, tuple) else value
+                           for key, value in requests.items()}}
     if (folder / 'series.json').exists() and read_json(folder / 'series.json') != series:
         raise InputError(f'{folder}: holds clips of another seed, preset or request; choose an empty folder')
     write_json(folder / 'series.json', series)

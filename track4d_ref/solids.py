@@ -51,7 +51,8 @@ def _frustum_side(x, y, z, direction, mean, slope) -> tuple[torch.Tensor, torch.
 
 def frustum_hit(origin: torch.Tensor, direction: torch.Tensor, taper: torch.Tensor) -> torch.Tensor:
     "t (N,) where rays (3, N) enter the frustum of `taper` (N,); FAR where they miss."
-    closest = -(origin * direction).sum(0) / (direction * direction).sum(0)   # start there: float32 stays accurate
+    # start there: float32 stays accurate
+    closest = -(origin * direction).sum(0) / (direction * direction).sum(0)
     x, y, z = origin + closest * direction
     dx, dy, dz = direction
     mean, slope = (taper + 1) / 2, (taper - 1) / 2
@@ -61,7 +62,8 @@ def frustum_hit(origin: torch.Tensor, direction: torch.Tensor, taper: torch.Tens
     for level in (-1, 1):
         t = (level - z) / (dz + 1e-12)
         at_x, at_y, limit = x + t * dx, y + t * dy, mean + slope * level
-        best = torch.minimum(best, _else_far(t, (at_x * at_x + at_y * at_y > limit * limit) | (t + closest < NEAR)))
+        best = torch.minimum(best, _else_far(t, (at_x * at_x + at_y * at_y > limit * limit)
+                                             | (t + closest < NEAR)))
     return best + closest
 
 INTERSECT = (ellipsoid_hit, box_hit, frustum_hit)

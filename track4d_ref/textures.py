@@ -40,7 +40,8 @@ def _regular(u: np.ndarray, v: np.ndarray) -> dict[str, np.ndarray]:
 def _natural(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     "The patterns that look like a material, from texture coordinates and noise."
     fine = rng.random(u.shape)
-    cloud = sum(weight * smooth_noise(rng, cells) for cells, weight in ((4, 0.5), (8, 0.25), (16, 0.15), (32, 0.1)))
+    cloud = sum(weight * smooth_noise(rng, cells) for cells,
+                weight in ((4, 0.5), (8, 0.25), (16, 0.15), (32, 0.1)))
     plank = (v * 4).astype(int)
     joint = ((v * 4) % 1 < 0.06) | ((u + plank * 0.37) % 1 < 0.012)
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (24 * v + 2 * smooth_noise(rng, 8)))
@@ -56,7 +57,8 @@ def _natural(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> dict[str
 # %% ../nbs/03_textures.ipynb #77a337ab
 @functools.lru_cache
 def pattern_bank(device: str = 'cpu') -> torch.Tensor:
-    "All patterns at all levels, flat float32 in [0, 1]: index ((pattern · LEVELS + level) · TEXELS + v) · TEXELS + u."
+    """All patterns at all levels, flat float32 in [0, 1]: index ((pattern · LEVELS + level) · TEXELS + v)
+    · TEXELS + u."""
     rng = np.random.default_rng(0)
     v, u = np.meshgrid(*[(np.arange(TEXELS) + 0.5) / TEXELS] * 2, indexing='ij')
     drawn = _regular(u, v) | _natural(u, v, rng)
@@ -70,7 +72,8 @@ def pattern_bank(device: str = 'cpu') -> torch.Tensor:
 # %% ../nbs/03_textures.ipynb #ae6c86e0
 def sample_pattern(bank: torch.Tensor, start: torch.Tensor, u_texel: torch.Tensor, v_texel: torch.Tensor,
                    footprint2: torch.Tensor) -> torch.Tensor:
-    "Pattern values (N,): `start` (N,) int32 first texel of each pattern, `footprint2` a pixel's squared size in texels."
+    """Pattern values (N,): `start` (N,) int32 first texel of each pattern, `footprint2` a pixel's squared
+    size in texels."""
     level = (footprint2 > 2).int() + (footprint2 > 8) + (footprint2 > 32) + (footprint2 > 128)
     row, column = v_texel.floor().int() & (TEXELS - 1), u_texel.floor().int() & (TEXELS - 1)
     return bank.index_select(0, start + (level * TEXELS + row) * TEXELS + column)
