@@ -21,7 +21,7 @@
 # %%
 #| export
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ import matplotlib.pyplot as plt
 
 from track4d_ref.presets import load_preset
 from track4d_ref.tokens import train_tokenizer
-from track4d_ref.vlm import ask, build_vlm, model_inputs
+from track4d_ref.vlm import ask, build_vlm, choose, model_inputs
 
 # %% [markdown]
 # ## Why packing pays
@@ -88,7 +88,7 @@ class PackedClip:
     segments: torch.Tensor
     positions: torch.Tensor
     weights: torch.Tensor
-    caption: torch.Tensor             # (words,) different token ids of the caption
+    caption: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # (words,) different token ids
 
 
 # %%
@@ -464,6 +464,35 @@ for clip, logits in zip(waiting, scores):
         with torch.no_grad(): reference = model(**alone).logits[0, -1]
         assert torch.allclose(line, reference, atol=1e-3)
         print(f"{dialogue[-1]['content']:50s}", pick(line, tokenizer, ('Yes', 'No')))
+
+
+# %% [markdown]
+# Options can also be compared as whole answers, without letters: the log-probability of each option's text, all options of
+# all questions in one row. Same numbers as `choose` of notebook 14.
+
+# %%
+#| export
+@torch.no_grad()
+def option_scores(model, tokenizer, example: ClipExample, choices: list[tuple[str, ...]]) -> list[torch.Tensor]:
+    "For each open dialogue the log-probabilities (options,) of its choices as the assistant's whole answer."
+    if any(len(dialogue) > 1 for dialogue in example.dialogues):
+        raise InputError(f'{example.name}: option_scores takes dialogues of one question; cut the earlier turns')
+    closed = tuple((*dialogue, {'role': 'assistant', 'content': choice}) for dialogue, options in zip(example.dialogues, choices) for choice in options)
+    told = replace(example, dialogues=closed)
+    batch = collate(model, [pack(model, tokenizer, told)], [told]).to(bare_model(model).device)
+    where = batch.labels[:, 1:] != IGNORE
+    logits = bare_model(model).lm_head(packed_hidden(model, batch)[:, :-1][where]).float()
+    said = logits.log_softmax(-1).gather(1, batch.labels[:, 1:][where][:, None])[:, 0].cpu()
+    segments = batch.segments[:, 1:][where].cpu() - 1
+    return list(torch.zeros(len(closed)).index_add(0, segments, said).split([len(options) for options in choices]))
+
+
+# %%
+questions = replace(example, dialogues=tuple(dialogue[:1] for dialogue in example.dialogues))
+options = [('forward and left', 'pan right', 'A'), ('Yes', 'No'), ('left', 'right up')]
+for dialogue, texts, line in zip(questions.dialogues, options, option_scores(model, tokenizer, questions, options)):
+    print(dialogue[0]['content'], {text: round(float(score), 1) for text, score in zip(texts, line)})
+    assert torch.allclose(line, choose(model, tokenizer, questions.videos, dialogue, texts), atol=2e-2)
 
 
 # %% [markdown]

@@ -8,11 +8,11 @@ sees what stands before it in the prefix and in its own segment. Positions of ev
 # %% auto #0
 __all__ = ['ClipExample', 'PackedClip', 'pack', 'video_inputs_of_positions', 'attention_mask', 'PackedBatch', 'collate',
            'visual_features', 'packed_hidden', 'packed_loss', 'naming_loss', 'split_dialogues', 'length_batches',
-           'padding_share', 'answer_logits', 'pick', 'ask_packed']
+           'padding_share', 'answer_logits', 'pick', 'option_scores', 'ask_packed']
 
 # %% ../nbs/20_packing.ipynb #9794a961
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class PackedClip:
     segments: torch.Tensor
     positions: torch.Tensor
     weights: torch.Tensor
-    caption: torch.Tensor             # (words,) different token ids of the caption
+    caption: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # (words,) different token ids
 
 # %% ../nbs/20_packing.ipynb #5c8bd2ad
 def pack(model, tokenizer, example: ClipExample, most_tokens: int | None = None) -> PackedClip:
@@ -189,6 +189,21 @@ def pick(logits: torch.Tensor, tokenizer, choices: tuple[str, ...]) -> str:
     first = [answer_ids(tokenizer, choice)[0] for choice in choices]
     if len(set(first)) < len(first): raise InputError(f'choices {choices} begin with the same token; use letters')
     return choices[int(logits[first].argmax())]
+
+# %% ../nbs/20_packing.ipynb #7c68e0f5
+@torch.no_grad()
+def option_scores(model, tokenizer, example: ClipExample, choices: list[tuple[str, ...]]) -> list[torch.Tensor]:
+    "For each open dialogue the log-probabilities (options,) of its choices as the assistant's whole answer."
+    if any(len(dialogue) > 1 for dialogue in example.dialogues):
+        raise InputError(f'{example.name}: option_scores takes dialogues of one question; cut the earlier turns')
+    closed = tuple((*dialogue, {'role': 'assistant', 'content': choice}) for dialogue, options in zip(example.dialogues, choices) for choice in options)
+    told = replace(example, dialogues=closed)
+    batch = collate(model, [pack(model, tokenizer, told)], [told]).to(bare_model(model).device)
+    where = batch.labels[:, 1:] != IGNORE
+    logits = bare_model(model).lm_head(packed_hidden(model, batch)[:, :-1][where]).float()
+    said = logits.log_softmax(-1).gather(1, batch.labels[:, 1:][where][:, None])[:, 0].cpu()
+    segments = batch.segments[:, 1:][where].cpu() - 1
+    return list(torch.zeros(len(closed)).index_add(0, segments, said).split([len(options) for options in choices]))
 
 # %% ../nbs/20_packing.ipynb #18be734c
 @torch.no_grad()
