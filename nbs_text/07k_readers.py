@@ -148,7 +148,7 @@ def source_named(name: str) -> Source:
 
 
 # %% [markdown]
-# The thirteen doors, and how many lines of code each took. Most need fewer than a hundred: the shared checks of `07_raw`
+# The thirteen doors stand in eight modules, each short enough to read in one sitting: the shared checks of `07_raw`
 # do the rest.
 
 # %%

@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault('OMP_NUM_THREADS', '1')      # small tensors: one thread is faster than two that wait for each other
+
 import matplotlib
 import pytest
 

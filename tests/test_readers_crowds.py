@@ -9,8 +9,8 @@ import pytest
 
 from track4d_ref.cameras import camera_center, intrinsics, look_at, project
 from track4d_ref.clips import check_clip
-from track4d_ref.crowds import (apidis_name_time_s, apidis_time_s, grid_place_m, position_place_m, read_apidis, read_apidis_index,
-                                read_wildtrack, rodrigues_pose, wildtrack_cameras)
+from track4d_ref.apidis import apidis_name_time_s, apidis_time_s, read_apidis, read_apidis_index
+from track4d_ref.wildtrack import grid_place_m, position_place_m, read_wildtrack, rodrigues_pose, wildtrack_cameras
 from track4d_ref.raw import read_picture
 from track4d_ref.storage import InputError
 

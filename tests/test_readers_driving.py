@@ -11,8 +11,9 @@ from PIL import Image
 
 from track4d_ref.cameras import project
 from track4d_ref.clips import check_clip
-from track4d_ref.driving import (inclusive_box, read_shift, read_vkitti, read_vkitti_boxes, read_vkitti_poses, shift_box, shift_camera_pose,
-                                 shift_center_pose, shift_depth, shift_frames, shift_rows)
+from track4d_ref.shift import (inclusive_box, read_shift, shift_box, shift_camera_pose,
+                               shift_center_pose, shift_depth, shift_frames, shift_rows)
+from track4d_ref.vkitti import read_vkitti, read_vkitti_boxes, read_vkitti_poses
 from track4d_ref.raw import read_picture
 from track4d_ref.storage import InputError
 

@@ -1,0 +1,63 @@
+"""The command line as a person meets it: help with examples, one sentence per mistake, nothing lost."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('evaluate',),
+            ('score', 'records'), ('score', 'vlm4d'), ('figures',)]
+
+
+def track4d(*words, **environment):
+    return subprocess.run([sys.executable, '-m', 'track4d_ref.cli', *map(str, words)], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, 'COLUMNS': '160', **environment})
+
+
+def test_help_lists_every_command_and_is_quick():
+    done = track4d('--help')
+    assert done.returncode == 0
+    for word in {command[0] for command in COMMANDS}: assert word in done.stdout
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
+def test_every_help_shows_an_example(command):
+    done = track4d(*command, '--help')
+    assert done.returncode == 0 and f'Example: track4d {" ".join(command)}' in done.stdout
+
+
+def fails_with(words, *command):
+    done = track4d(*command)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith('track4d: '), done.stderr
+    assert 'Traceback' not in done.stderr and words in done.stderr
+
+
+def test_wrong_preset_key_is_named(tmp_path):
+    fails_with("unknown key 'framse'", 'data', 'simulate', '--n', 2, '--out', tmp_path / 'clips', '--set', 'framse=4')
+    assert not (tmp_path / 'clips').exists()
+
+
+def test_wrong_preset_is_named(tmp_path): fails_with("preset 'huge'", 'tour', '--preset', 'huge', '--out', tmp_path)
+
+
+def test_missing_files_are_named(tmp_path):
+    nowhere = tmp_path / 'nowhere'
+    fails_with(str(nowhere), 'data', 'questions', '--clips', nowhere, '--out', tmp_path / 'q.jsonl')
+    fails_with(str(nowhere), 'train', 'sft', '--data', nowhere, '--out', tmp_path / 'model')
+    fails_with(str(nowhere), 'score', 'records', '--answers', nowhere)
+    fails_with(str(nowhere), 'data', 'convert', 'kitti', nowhere, '--out', tmp_path / 'kitti')
+    assert sorted(tmp_path.iterdir()) == []
+
+
+def test_simulate_questions_and_a_corrupt_clip(tmp_path):
+    done = track4d('data', 'simulate', '--n', 3, '--seed', 5, '--out', tmp_path / 'clips', '--json')
+    assert done.returncode == 0 and json.loads(done.stdout)['clips'] == 3
+    done = track4d('data', 'questions', '--clips', tmp_path / 'clips', '--out', tmp_path / 'questions.jsonl', '--json')
+    assert done.returncode == 0 and json.loads(done.stdout)['questions'] > 3, done.stderr
+    clip = next(path for path in sorted((tmp_path / 'clips').iterdir()) if path.is_dir())
+    (clip / 'world.npz').write_bytes(b'not an archive')
+    fails_with(clip.name, 'data', 'questions', '--clips', tmp_path / 'clips', '--out', tmp_path / 'again.jsonl')
+    assert not (tmp_path / 'again.jsonl').exists()
