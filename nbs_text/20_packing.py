@@ -30,6 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from track4d_ref.patches import Video, refuse_if_too_long, rope_positions
+from track4d_ref.prefix_attention import shared_prefix, use_prefix_attention
 from track4d_ref.storage import InputError
 from track4d_ref.tokens import IGNORE, answer_ids, chat_ids, prefix_ids
 from track4d_ref.vlm import bare_model, layout_of, video_inputs, video_token_counts
@@ -157,7 +158,8 @@ assert len(set(starts)) == 1 and starts[0] == row.positions[1, row.segments == 0
 # %% [markdown]
 # ## Who may look at whom
 #
-# First as two loops with the rule in words, then as one comparison of the segment numbers.
+# First as two loops with the rule in words, then as one comparison of the segment numbers. (Where the model runs on SDPA,
+# `packed_hidden` computes only the coloured parts, see `14c_prefix_attention`; the mask serves every other attention.)
 
 # %%
 def attention_mask_v1(segments):
@@ -245,8 +247,8 @@ def packed_hidden(model, batch: PackedBatch) -> torch.Tensor:
     seen = visual_features(model, batch)
     if seen is not None:
         words = words.masked_scatter((batch.ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
-    return core.model(inputs_embeds=words, attention_mask=attention_mask(batch.segments), position_ids=batch.positions,
-                      use_cache=False).last_hidden_state
+    mask = dict(full_attention=shared_prefix(batch.segments)) if use_prefix_attention(core) else attention_mask(batch.segments)
+    return core.model(inputs_embeds=words, attention_mask=mask, position_ids=batch.positions, use_cache=False).last_hidden_state
 
 def packed_loss(model, batch: PackedBatch) -> torch.Tensor:
     "Sum over dialogues of their mean cross-entropy; logits are computed only where something is learned."

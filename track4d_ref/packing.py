@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from .patches import Video, refuse_if_too_long, rope_positions
+from .prefix_attention import shared_prefix, use_prefix_attention
 from .storage import InputError
 from .tokens import IGNORE, answer_ids, chat_ids, prefix_ids
 from .vlm import bare_model, layout_of, video_inputs, video_token_counts
@@ -129,8 +130,8 @@ def packed_hidden(model, batch: PackedBatch) -> torch.Tensor:
     seen = visual_features(model, batch)
     if seen is not None:
         words = words.masked_scatter((batch.ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
-    return core.model(inputs_embeds=words, attention_mask=attention_mask(batch.segments), position_ids=batch.positions,
-                      use_cache=False).last_hidden_state
+    mask = dict(full_attention=shared_prefix(batch.segments)) if use_prefix_attention(core) else attention_mask(batch.segments)
+    return core.model(inputs_embeds=words, attention_mask=mask, position_ids=batch.positions, use_cache=False).last_hidden_state
 
 def packed_loss(model, batch: PackedBatch) -> torch.Tensor:
     "Sum over dialogues of their mean cross-entropy; logits are computed only where something is learned."
