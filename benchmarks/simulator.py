@@ -11,7 +11,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from track4d_ref.presets import load_preset
 from track4d_ref.raycasting import render
+from track4d_ref.runcard import run_card
 from track4d_ref.simulator import _draw, check_request, rig_poses, scene_stage
 from track4d_ref.scenes import Rejected
 from track4d_ref.simulator import simulate_clip
@@ -217,19 +217,20 @@ def work(contender, preset, seed, indices, queue, gate):
     torch.set_num_threads(1)
     try: renderer = contender()
     except Exception as error:                 # absent or without a display: reported, not hidden
-        queue.put((None, None, f'{type(error).__name__}: {error}'))
+        queue.put((None, None, f'{type(error).__name__}: {error}', None))
         gate.wait()
         return
     renderer.draw(renderer.load(preset, seed, 10 ** 6))
     gate.wait()
-    loading = drawing = 0.0
+    loading = drawing = processor = 0.0
     for index in indices:
         start = time.perf_counter()
         job = renderer.load(preset, seed, index)
-        middle = time.perf_counter()
+        middle, used = time.perf_counter(), time.process_time()
         renderer.draw(job)
         loading, drawing = loading + middle - start, drawing + time.perf_counter() - middle
-    queue.put((loading, drawing, None))
+        processor += time.process_time() - used
+    queue.put((loading, drawing, None, processor))
 
 
 def measure(contender, preset, seed: int, clips: int, workers: int) -> dict:
@@ -244,7 +245,17 @@ def measure(contender, preset, seed: int, clips: int, workers: int) -> dict:
     if answers[0][2]: return {'name': contender.name, 'absent': answers[0][2]}
     loading, drawing = (max(answer[k] for answer in answers) for k in (0, 1))
     return {'name': contender.name, 'clips_per_s': clips / drawing,
-            'clips_per_s_with_loading': clips / (loading + drawing)}
+            'clips_per_s_with_loading': clips / (loading + drawing),
+            'clips_per_core_s': clips / sum(answer[3] for answer in answers)}
+
+
+def compare(rows: list[dict]) -> dict:
+    "Our speed over the fastest other renderer's, with and without antialiasing."
+    others = [row for row in rows[3:] if 'clips_per_s' in row]
+    if not others: return {}
+    best = {key: max(row[key] for row in others) for key in ('clips_per_s', 'clips_per_core_s')}
+    return {row['name']: {'wall': row['clips_per_s'] / best['clips_per_s'],
+                          'core': row['clips_per_core_s'] / best['clips_per_core_s']} for row in rows[:2]}
 
 
 def main():
@@ -261,17 +272,15 @@ def main():
             for contender in (Ours, OursPlain, OursRenderOnly, PyBullet, MuJoCo, Embree)]
     for row in rows:
         if 'absent' in row: print(f'{row["name"]:32s} absent ({row["absent"].splitlines()[0][:80]})')
-        else: print(f'{row["name"]:32s} {row["clips_per_s"]:8.1f} clips/s   {row["clips_per_s_with_loading"]:8.1f} with loading')
-    others = [row for row in rows[3:] if 'clips_per_s' in row]
-    ratio = rows[0]['clips_per_s'] / max(row['clips_per_s'] for row in others) if others else None
-    print(f'ratio to the fastest other: {ratio:.2f}' if others else 'no other renderer is installed')
-    record = {'command': 'python benchmarks/simulator.py ' + ' '.join(sys.argv[1:]), 'preset': options.preset,
-              'seed': options.seed,
-              'clips': options.clips, 'workers': options.workers, 'frames': preset.frames, 'resolution': preset.resolution,
-              'domain': DOMAIN, 'rows': rows, 'ratio_to_fastest_other': ratio,
-              'machine': {'processor': platform.processor() or platform.machine(), 'cores': os.cpu_count()},
-              'versions': {'python': platform.python_version(), 'torch': torch.__version__,
-                           'numpy': np.__version__}}
+        else:
+            print(f'{row["name"]:32s} {row["clips_per_s"]:7.1f} clips/s, {row["clips_per_s_with_loading"]:7.1f} with '
+                  f'loading, {row["clips_per_core_s"]:7.1f} per second of one core')
+    ratios = compare(rows)
+    for name, values in ratios.items():
+        print(f'{name}: {values["wall"]:.2f} times the fastest other by the clock, {values["core"]:.2f} by core time')
+    command = ' '.join(['python', 'benchmarks/simulator.py', *sys.argv[1:]])
+    record = run_card(command, preset, options.seed, clips=options.clips, workers=options.workers, domain=DOMAIN,
+                      load_average=os.getloadavg()[0], rows=rows, ratios=ratios)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     Path(options.out).write_text(json.dumps(record, indent=1) + '\n')
 
