@@ -28,6 +28,7 @@ import torch
 from torch.nn.functional import cross_entropy, rms_norm
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
+from transformers.vision_utils import get_vision_window_index
 
 from track4d_ref.patches import Video, refuse_if_too_long, rope_positions
 from track4d_ref.prefix_attention import shared_prefix, use_prefix_attention
@@ -199,7 +200,7 @@ assert (mask.numpy() == attention_mask_v1(row.segments.numpy())).all()
 #| export
 @dataclass(frozen=True)
 class PackedBatch:
-    "Padded rows (B, L), positions (3, B, L), and what the vision tower needs; `features` replace the tower if given."
+    "Padded rows (B, L), positions (3, B, L), and what the vision tower needs; `features` replace the tower, `states` its blocks."
     ids: torch.Tensor
     labels: torch.Tensor
     segments: torch.Tensor
@@ -208,6 +209,7 @@ class PackedBatch:
     pixels: torch.Tensor | None
     grids: torch.Tensor | None
     features: torch.Tensor | None = None
+    states: torch.Tensor | None = None           # what a frozen tower gives its merger, from `tower_states`
     captions: tuple[torch.Tensor, ...] = ()
 
     @property
@@ -222,20 +224,44 @@ class PackedBatch:
 # %%
 #| export
 def collate(model, rows: list[PackedClip], examples: list[ClipExample], pad_id: int = 0,
-            features: list[torch.Tensor] | None = None) -> PackedBatch:
-    "One batch of packed rows; with `features` (one tensor per clip) the frames are not touched."
+            features: list[torch.Tensor] | None = None, states: list[torch.Tensor] | None = None) -> PackedBatch:
+    "One batch of packed rows; with `features` or `states` (one tensor per clip) the frames are not touched."
     stack = lambda name, filler: pad_sequence([getattr(row, name) for row in rows], batch_first=True, padding_value=filler)
     positions = pad_sequence([row.positions.T for row in rows], batch_first=True).permute(2, 0, 1)  # (3, B, L)
-    video = video_inputs(model, tuple(video for example in examples for video in example.videos)) if features is None else {}
+    video = video_inputs(model, tuple(video for example in examples for video in example.videos)) if features is None and states is None else {}
     return PackedBatch(stack('ids', pad_id), stack('labels', IGNORE), stack('segments', -1), positions, stack('weights', 0.),
                        video.get('pixel_values_videos'), video.get('video_grid_thw'),
-                       torch.cat(features) if features else None, tuple(row.caption for row in rows))
+                       torch.cat(features) if features else None,
+                       torch.cat(states) if states else None, tuple(row.caption for row in rows))
 
 def visual_features(model, batch: PackedBatch) -> torch.Tensor | None:
     "Features (visual tokens, width) of all videos in the batch; cached ones where the batch has them, None if blind."
-    if batch.features is not None or batch.pixels is None: return batch.features
     tower = bare_model(model).model.visual
+    if batch.states is not None and batch.features is None: return tower.merger(batch.states.flatten(0, 1))
+    if batch.features is not None or batch.pixels is None: return batch.features
     return tower(batch.pixels.to(tower.dtype), grid_thw=batch.grids).pooler_output
+
+
+# %% [markdown]
+# The last part of the tower, the *merger*, turns 2 × 2 patches into one token of the language model's width. The papers
+# freeze the encoder and train what connects it; then the states before the merger are what can be kept.
+
+# %%
+#| export
+def tower_states(model, batch: PackedBatch) -> torch.Tensor:
+    "States (visual tokens, merge * merge, width) of the tower before its merger, in the order of the tokens."
+    tower = bare_model(model).model.visual
+    states = tower(batch.pixels.to(tower.dtype), grid_thw=batch.grids).last_hidden_state   # in the order of its windows
+    order, _ = get_vision_window_index(batch.grids, tower.spatial_merge_size, tower.window_size, tower.patch_size)
+    return states.unflatten(0, (-1, tower.spatial_merge_unit))[torch.argsort(order)]
+
+
+# %%
+wide = ClipExample('large', (film('large', 2, 168, 140),), example.dialogues[:1])          # larger than one window
+batch = collate(model, [pack(model, tokenizer, wide)], [wide])
+with torch.no_grad():
+    kept = tower_states(model, batch)
+    assert torch.equal(visual_features(model, replace(batch, pixels=None, states=kept)), visual_features(model, batch))
 
 
 # %%

@@ -1,8 +1,12 @@
 """Training: equal gradients for any accumulation, exact resume, frozen means frozen, and refusals before work is lost."""
+from dataclasses import replace
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 
+from track4d_ref import sft
 from track4d_ref.packing import ClipExample
 from track4d_ref.patches import Video
 from track4d_ref.presets import load_preset
@@ -88,6 +92,25 @@ def test_frozen_tower_stays_and_matches_the_uncached_run():
     assert feeder.batch(np.arange(2)).pixels is None
     torch.testing.assert_close(feeder.feature(1), before.model.visual(
         *[ClipFeeder(before, TOKENIZER, EXAMPLES[1:2], 999, False).batch([0]).__dict__[k] for k in ('pixels', 'grids')]).pooler_output)
+
+
+def test_merger_may_learn_while_the_tower_stays():
+    kept, direct, before = fresh(), fresh(), fresh()
+    plan = TrainPlan(steps=3, batch_clips=4, freeze_vision=True, train_merger=True, naming=0.5)
+    named = [replace(example, caption=('left', 'right left')[i % 2]) for i, example in enumerate(EXAMPLES[:6])]
+    train(kept, TOKENIZER, named, plan, progress=False)
+    assert same(kept.model.visual.blocks, before.model.visual.blocks) and same(kept.model.visual.patch_embed, before.model.visual.patch_embed)
+    assert not same(kept.model.visual.merger, before.model.visual.merger)
+    with patch.object(sft.ClipFeeder, 'feature', None), patch.object(sft, 'ClipFeeder', lambda *a: ClipFeeder(*a[:4], False)):
+        train(direct, TOKENIZER, named, plan, progress=False)                   # the same without keeping anything
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(kept.parameters(), direct.parameters()))
+
+
+def test_naming_pulls_on_the_tower():
+    named = [replace(example, caption='left', dialogues=example.dialogues[:1]) for example in EXAMPLES[:8]]
+    with_name, without = fresh(), fresh()
+    for model, weight in ((with_name, 1.0), (without, 0.0)): train(model, TOKENIZER, named, TrainPlan(steps=2, naming=weight), progress=False)
+    assert not same(with_name.model.visual, without.model.visual)
 
 
 def test_clock_ends_in_time_with_a_small_rate():

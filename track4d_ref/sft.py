@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from .packing import (ClipExample, PackedBatch, PackedClip, collate, length_batches, naming_loss, pack, packed_loss,
-                                 visual_features)
+                                 tower_states, visual_features)
 from .presets import Preset
 from .storage import InputError, atomic_folder, atomic_path, read_json, write_json
 from .vlm import bare_model, layout_of
@@ -32,10 +32,11 @@ from .vlm import bare_model, layout_of
 # %% ../nbs/22_sft.ipynb #246a09de
 PATCH_RATE = 0.1   # of the learning rate, for the patch embedding: its filters start well (notebook 14b) and are easily spoiled
 
-def trainable(model, freeze_vision: bool = False) -> list[tuple[str, torch.nn.Parameter]]:
-    "Named parameters that will be trained; switches gradients of the vision tower off or on."
+def trainable(model, freeze_vision: bool = False, train_merger: bool = False) -> list[tuple[str, torch.nn.Parameter]]:
+    "Named parameters that will be trained; switches gradients of the vision tower (or all of it but the merger) off or on."
     tower = bare_model(model).model.visual
     for parameter in tower.parameters(): parameter.requires_grad_(not freeze_vision)
+    for parameter in tower.merger.parameters(): parameter.requires_grad_(train_merger or not freeze_vision)
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 def make_optimizers(named: list[tuple[str, torch.nn.Parameter]], kind: str, learning_rate: float,
@@ -71,6 +72,7 @@ class TrainPlan:
     batch_clips: int = 16
     accumulation: int = 1            # parts into which the clips of a step are cut
     freeze_vision: bool = False
+    train_merger: bool = False       # with a frozen tower: train what connects it to the language model
     naming: float = 0.0              # weight of the naming loss of notebook 20, for models that start from nothing
     save_every: int = 0              # steps; 0 = only at the end
     seed: int = 0
@@ -104,22 +106,24 @@ class BatchOrder:
 # %% ../nbs/22_sft.ipynb #871338c7
 class ClipFeeder:
     "Packed rows, made once, and batches of them; with a frozen tower also the features of every clip, made on first use."
-    def __init__(self, model, tokenizer, examples: list[ClipExample], most_tokens: int, keep_features: bool):
-        self.model, self.examples, self.pad = model, examples, tokenizer.pad_token_id
+    def __init__(self, model, tokenizer, examples: list[ClipExample], most_tokens: int, keep_features: bool, to_merger: bool = False):
+        self.model, self.examples, self.pad, self.kind = model, examples, tokenizer.pad_token_id, 'states' if to_merger else 'features'
         self.rows = [pack(model, tokenizer, example, most_tokens) for example in examples]
         self.features = [None] * len(examples) if keep_features else None
 
     def feature(self, index: int) -> torch.Tensor:
-        "Visual features of one clip, kept on the CPU."
+        "Visual features of one clip, or the states before the merger, kept on the CPU."
         if self.features[index] is None:
             one = collate(self.model, [self.rows[index]], [self.examples[index]]).to(bare_model(self.model).device)
-            with torch.no_grad(): self.features[index] = visual_features(self.model, one).cpu()
+            compute = tower_states if self.kind == 'states' else visual_features
+            with torch.no_grad(): self.features[index] = compute(self.model, one).cpu()
         return self.features[index]
 
     def batch(self, indices) -> PackedBatch:
         "The padded batch of these clips on the model's device."
-        features = [self.feature(i) for i in indices if self.examples[i].videos] if self.features is not None else None
-        made = collate(self.model, [self.rows[i] for i in indices], [self.examples[i] for i in indices], self.pad, features or None)
+        kept = [self.feature(i) for i in indices if self.examples[i].videos] if self.features is not None else []
+        made = collate(self.model, [self.rows[i] for i in indices], [self.examples[i] for i in indices], self.pad,
+                       **({self.kind: kept} if kept else {}))
         return made.to(bare_model(self.model).device)
 
 # %% ../nbs/22_sft.ipynb #aa26d06f
@@ -193,8 +197,8 @@ def train(model, tokenizer, examples: list[ClipExample], plan: TrainPlan, out: P
     InputError if a sample is too long (before anything runs), the loss is not finite, or the checkpoint does not fit."""
     if not examples: raise InputError('there is nothing to train on; give at least one clip with a question')
     out = Path(out) if out else None
-    feeder = ClipFeeder(model, tokenizer, examples, most_tokens, plan.freeze_vision)
-    optimizers = make_optimizers(trainable(model, plan.freeze_vision), plan.optimizer, plan.learning_rate, plan.weight_decay)
+    feeder = ClipFeeder(model, tokenizer, examples, most_tokens, plan.freeze_vision, plan.train_merger)
+    optimizers = make_optimizers(trainable(model, plan.freeze_vision, plan.train_merger), plan.optimizer, plan.learning_rate, plan.weight_decay)
     for optimizer in optimizers:
         for group in optimizer.param_groups: group['initial_lr'] = group['lr']
     order = BatchOrder(np.array([len(row.ids) for row in feeder.rows]), plan.batch_clips, plan.seed)
