@@ -67,6 +67,7 @@ def answer_text(turn: Turn, as_text: bool = False) -> str:
     "The true answer of a turn in words; with `as_text` a trajectory is written out."
     return write_trajectory(turn.times_s, turn.xyz_m) if as_text and turn.returns_path else turn.answer
 
+
 # %%
 #| export
 def messages_of(questions: Iterable[str], answers: Iterable[str]) -> tuple[dict, ...]:
@@ -163,6 +164,7 @@ def benchmark_plan() -> list[tuple[str, bool]]:
     "(venue, long) of the 526 entries."
     return [entry for venue, ((short, long), _) in VENUES.items() for entry in [(venue, False)] * short + [(venue, True)] * long]
 
+
 # %%
 #| export
 def benchmark_entry(number: int, preset: Preset, seed: int = 0, long_factor: int = 3) -> tuple[Clip, Dialogue]:
@@ -222,6 +224,7 @@ def dialogue_from_json(value: dict, where: str = 'dialogue') -> Dialogue:
         return Dialogue(**{**value, 'segment': tuple(value['segment']), 'turns': tuple(turns)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f'{where}: not a dialogue ({error}); write the file again') from None
+
 
 # %%
 #| export

@@ -106,6 +106,7 @@ def identity_consistency(answers: list[PathAnswer]) -> float:
             if a.turn > 1 and first.get(a.dialogue) is not None and nearest_path(a) is not None]
     return float(np.mean(kept)) if kept else float('nan')
 
+
 # %%
 #| export
 def path_scores(answers: list[PathAnswer], delta_m: float = 1.0) -> dict[str, float]:
@@ -178,6 +179,7 @@ assert (np.diff(curve) >= 0).all()
 def bootstrap(answers: list[PathAnswer], key: str, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
     "The 95 % interval of a score under resampling of dialogues."
     return bootstrap_difference(answers, None, key, rounds, seed)
+
 
 # %%
 #| export

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # LMM-Track4D
-# > The three parts on a Qwen2.5-VL: tokens that know their rays, a word that carries a state, a decoder that answers in metres.
+# > The three parts on a Qwen2.5-VL: tokens that know their rays, a word with a state, answers in metres.
 
 # %%
 #| default_exp track4d
 
 # %% [markdown]
 # #| export
-# B dialogues are asked one turn each at a time. A *seen clip* is what the model gets of a clip: one video per view, the tags of
-# all visual tokens in the dialogue's world frame (first camera, first frame), and what each token covers, where that is known.
+# B dialogues are asked one turn each at a time. A *seen clip* is what the model gets of a clip: one video per view, the
+# tags of all visual tokens in the dialogue's world frame, and what each token covers, where that is known.
 
 # %% [markdown]
 # * **What** RTGE, TRK and OSK-RA put together, asked turn by turn; saved and loaded
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -62,6 +63,9 @@ torch.set_num_threads(1)
 
 # %% [markdown]
 # ## What the model sees of a clip
+#
+# A dialogue may have one camera or seven, standing or moving. The language model has no notion of a camera, but it does know
+# several videos in one message. So views become videos, and what ties them together is geometry: the tags of `16_rtge`.
 #
 # Views become videos in the order of the clip. All poses are expressed in the frame of the first view's first camera, so the
 # tags and the answers speak of the same metres. A long clip is shown as chunks; their tags keep the *clip's* clock.
@@ -127,6 +131,11 @@ assert all(set(s.coverage) == {item.id for item in c.objects} for s, c in zip(se
 # %% [markdown]
 # ## The model
 #
+# Where do the parts attach? RTGE works on the merged tokens that leave the vision tower, before the language model reads them:
+# that is the earliest place where a token is one thing with one centre, and the language model's own weights see nothing
+# new while $\alpha=0$. TRK is a word, so it attaches where words do. The decoder stands beside the language model and reads its last layer at
+# that word, together with the very tokens the language model read.
+#
 # One word is added to the vocabulary. Its row starts as the mean of all rows **[ours]**; the rows of the other words are
 # untouched, and so are their logits. `head='gru'` replaces OSK-RA by a plain way-point network, for the ablation.
 
@@ -151,14 +160,19 @@ class Track4DConfig:
     horizon: int = 4
     head: str = 'oskra'               # or 'gru'
 
+DECODER_KEYS = ('width', 'slots', 'rounds', 'anchor', 'use_slots', 'use_kinematics', 'use_residual', 'horizon')
+
 def add_state_word(vlm, tokenizer) -> int:
-    "Add `[TRK]` to tokenizer and model, if it is not there yet; its number. Other words keep their rows to the last bit."
+    "Add `[TRK]` to tokenizer and model where it is missing; its number. Other words keep their rows to the last bit."
     number = tokenizer.convert_tokens_to_ids(STATE_WORD)
-    if number is not None and number != tokenizer.unk_token_id: return number
-    tokenizer.add_tokens([STATE_WORD], special_tokens=False)
-    number, table = len(tokenizer) - 1, vlm.get_input_embeddings().weight.detach()
-    mean, size = table.mean(0), max(len(tokenizer), len(table))
-    vlm.resize_token_embeddings(size, mean_resizing=False)
+    if number in (None, tokenizer.unk_token_id):
+        tokenizer.add_tokens([STATE_WORD], special_tokens=False)
+        number = tokenizer.convert_tokens_to_ids(STATE_WORD)
+        fresh = True
+    else: fresh = number >= len(vlm.get_input_embeddings().weight)
+    if not fresh: return number
+    mean = vlm.get_input_embeddings().weight.detach().mean(0)
+    vlm.resize_token_embeddings(max(len(tokenizer), len(vlm.get_input_embeddings().weight)), mean_resizing=False)
     with torch.no_grad(): vlm.get_input_embeddings().weight[number] = mean
     return number
 
@@ -172,7 +186,8 @@ class WaypointHead(nn.Module):
         super().__init__()
         self.config = config
         self.start = nn.Linear(config.hidden_width + config.state_width + config.token_width, config.width)
-        self.cell, self.step, self.first = nn.GRUCell(4, config.width), nn.Linear(config.width, 3), nn.Linear(config.width, 3)
+        self.cell, self.step = nn.GRUCell(4, config.width), nn.Linear(config.width, 3)
+        self.first = nn.Linear(config.width, 3)
         self.visible = nn.Linear(config.width, 1)
 
     def forward(self, scene: Scene, query: Query) -> Trajectory:
@@ -200,12 +215,11 @@ class Track4D(nn.Module):
         self.vlm, self.tokenizer, self.config = vlm, tokenizer, config
         self.word = add_state_word(vlm, tokenizer)
         width = vlm.config.text_config.hidden_size
-        parts = {name: getattr(config, name) for name in ('width', 'slots', 'rounds', 'anchor', 'use_slots', 'use_kinematics',
-                                                          'use_residual', 'horizon')}
-        decoding = OskraConfig(width, width, config.state_width, **parts)
+        decoding = OskraConfig(width, width, config.state_width, **{name: getattr(config, name) for name in DECODER_KEYS})
+        tagging = RtgeConfig(width, mode=config.rtge_mode, use_ray=config.use_ray, use_time=config.use_time)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.rtge = RayTimeEncoder(RtgeConfig(width, mode=config.rtge_mode, use_ray=config.use_ray, use_time=config.use_time))
+            self.rtge = RayTimeEncoder(tagging)
             self.trk = StateToken(TrkConfig(width, config.state_width, config.memory))
             self.decoder = OskraDecoder(decoding) if config.head == 'oskra' else WaypointHead(decoding)
 
@@ -213,8 +227,8 @@ class Track4D(nn.Module):
         "Tokens (n, width) of every clip with their ray and time; done once per dialogue."
         inputs = video_inputs(self.vlm, tuple(video for clip in clips for video in clip.videos))
         tower, device = self.vlm.model.visual, self.vlm.device
-        features = tower(inputs['pixel_values_videos'].to(device, tower.dtype), grid_thw=inputs['video_grid_thw'].to(device)).pooler_output
-        tokens = features.split([len(clip.tags) for clip in clips])
+        pixels, grids = inputs['pixel_values_videos'].to(device, tower.dtype), inputs['video_grid_thw'].to(device)
+        tokens = tower(pixels, grid_thw=grids).pooler_output.split([len(clip.tags) for clip in clips])
         if not self.config.use_rtge: return list(tokens)
         return [self.rtge(rows, clip.tags.to(device)) for rows, clip in zip(tokens, clips)]
 
@@ -238,6 +252,10 @@ assert tokenizer.tokenize('Its path is [TRK].')[-2:] == ['[TRK]', '.']
 # %% [markdown]
 # ## One turn
 #
+# Turns are asked one after the other, because the state that turn 3 carries in exists only after turn 2. What does *not* depend on
+# the turn is done once: the vision tower runs once per dialogue, its tokens are used in every turn. A batch holds turn k
+# of several dialogues; shorter ones leave the batch when they are over.
+#
 # The row of a turn is: videos, history, question, and in training the answer. At the last `[TRK]` of the row the embedding
 # carries the state; the hidden state there updates it, and the decoder reads both. Only the words of this turn's answer are
 # learned. `[TRK]`s of earlier turns are ordinary words.
@@ -260,6 +278,14 @@ class TurnOutput:
     hidden: torch.Tensor       # (B, width) at `[TRK]`, at the last token where there is none
     step: StateStep
 
+    def select(self, index: torch.Tensor) -> 'TurnOutput':
+        "Some of the rows."
+        step = StateStep(**{name: value[index] for name, value in vars(self.step).items()})
+        return TurnOutput(self.logits[index], self.labels[index], self.asked[index], self.hidden[index], step)
+
+
+# %%
+#| export
 def row_ids(model: Track4D, row: TurnRow) -> tuple[list[int], list[int], np.ndarray]:
     "(ids, labels, positions (3, L)) of a row; only the last answer has labels."
     counts = video_token_counts(model.vlm, row.seen.videos)
@@ -340,6 +366,9 @@ assert (changed - library)[real].abs().max() > 1e-3
 # %% [markdown]
 # ## From a turn to a trajectory
 #
+# "Where is it between 0.5 s and 1.5 s?" should not be answered from what happened at 3 s. The queried segment therefore becomes a
+# mask. A token spans a pair of frames, so half a pair more is let in on both sides.
+#
 # The decoder looks only at the tokens of the queried segment. It is asked for the turn's moments.
 
 # %%
@@ -374,6 +403,19 @@ print('answer loss', round(float(answer_loss(output)), 2), ' log of the vocabula
 assert path.xyz_m.shape == (3, 4, 3) and path.xyz_m.isfinite().all() and path.residual_m.abs().max() == 0
 plain = Track4D(build_vlm(preset, tokenizer), tokenizer, Track4DConfig(head='gru'))
 with torch.no_grad(): assert decode_turn(plain, rows, tokens, output, [d.turns[0] for d in dialogues])[0].xyz_m.shape == (3, 4, 3)
+
+# %% [markdown]
+# What the untrained decoder looks at: slot 0's attention at the third moment, in both views. It is close to uniform, and the anchor
+# lies where the middle rays of the two views meet.
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(7.6, 2.0), dpi=90)
+for view in range(2):
+    axes[2 * view].imshow(clips[0].views[view].frames[4]); axes[2 * view].set_title(f'view {view + 1}, frame 4', fontsize=8)
+    axes[2 * view + 1].imshow(path.focus[0, 2, view].reshape(2, 4, 4, 4)[view].amax(0), cmap='magma', vmin=0); axes[2 * view + 1].set_title('slot 0', fontsize=8)
+for axis in axes: axis.set(xticks=[], yticks=[])
+plt.show()
+assert torch.allclose(path.focus.sum(-1), torch.ones(3, 4, 2), atol=1e-5)
 
 # %% [markdown]
 # A dialogue of one clip must not feel the others in its batch, and turns must hand on their state:
@@ -436,9 +478,10 @@ def load_track4d(folder: Path | str) -> Track4D:
     except TypeError as error: raise InputError(f'{folder}/track4d.json: {error}; save the model again') from None
     model = Track4D(*load_vlm(folder / 'vlm'), config)
     try: missing, unknown = model.load_state_dict(load_file(folder / 'parts.safetensors'), strict=False)
-    except Exception as error: raise InputError(f'{folder}/parts.safetensors: not readable ({error}); save the model again') from None
-    missing = [name for name in missing if not name.startswith('vlm.')]
-    if missing or unknown: raise InputError(f'{folder}/parts.safetensors: does not fit ({(missing + unknown)[:3]}); save the model again')
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise InputError(f'{folder}/parts.safetensors: not readable ({error}); save the model again') from None
+    wrong = [name for name in missing if not name.startswith('vlm.')] + unknown
+    if wrong: raise InputError(f'{folder}/parts.safetensors: does not fit ({wrong[:3]}); save the model again')
     return model.eval()
 
 

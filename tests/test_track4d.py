@@ -176,7 +176,7 @@ def test_training_resumes_with_the_same_batches(world, words, tmp_path):
     whole = train_track4d(build(words), world[0], Track4DPlan(steps=3, batch=2))
     train_track4d(build(words), world[0], Track4DPlan(steps=2, batch=2), tmp_path)
     parts = train_track4d(build(words), world[0], Track4DPlan(steps=3, batch=2), tmp_path)
-    assert [r['step'] for r in parts] == [0, 1, 2] and parts[0] == whole[0]
+    assert [r['iteration'] for r in parts] == [0, 1, 2] and parts[0]['total'] == whole[0]['total']
     assert len(train_track4d(build(words), world[0], Track4DPlan(steps=3, batch=2), tmp_path)) == 3
 
 

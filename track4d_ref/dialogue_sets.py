@@ -32,6 +32,7 @@ def answer_text(turn: Turn, as_text: bool = False) -> str:
     "The true answer of a turn in words; with `as_text` a trajectory is written out."
     return write_trajectory(turn.times_s, turn.xyz_m) if as_text and turn.returns_path else turn.answer
 
+# %% ../nbs/11b_dialogue_sets.ipynb #7f93e58a
 def messages_of(questions: Iterable[str], answers: Iterable[str]) -> tuple[dict, ...]:
     "Alternating user and assistant messages."
     return tuple({'role': role, 'content': content} for pair in zip(questions, answers)
@@ -40,20 +41,21 @@ def messages_of(questions: Iterable[str], answers: Iterable[str]) -> tuple[dict,
 def history(dialogue: Dialogue, number: int, mode: str, own: tuple[str, ...] = (), other: Dialogue | None = None,
             as_text: bool = False) -> tuple[dict, ...]:
     "What stands before turn `number` (from 0): `own` are the model's answers so far, `other` the dialogue that corrupts."
-    if mode not in HISTORY_MODES: raise InputError(f'history {mode!r} does not exist; choose from {", ".join(HISTORY_MODES)}')
+    if mode not in HISTORY_MODES: raise InputError(f'history {mode!r} does not exist; choose from {HISTORY_MODES}')
     if mode == 'no': return ()
     if mode == 'corrupted' and other is None: raise InputError(f'{dialogue.id}: corrupted history needs another dialogue')
     turns = (other if mode == 'corrupted' else dialogue).turns[:number]
     questions = [turn.question for turn in turns]
     if mode == 'self':
-        if len(own) < number: raise InputError(f'{dialogue.id}: {len(own)} own answers before turn {number}; give all of them')
+        if len(own) < number: raise InputError(f'{dialogue.id}: {len(own)} own answers before turn {number}; give all')
         return messages_of(questions, own[:number])
     return messages_of(questions, [answer_text(turn, as_text) for turn in turns])
 
 def other_target(dialogue: Dialogue, among: list[Dialogue], rng: np.random.Generator) -> Dialogue | None:
     "A dialogue about another thing: of the same clip if there is one, else of the same source; None if there is none."
     different = [other for other in among if other.caption != dialogue.caption]
-    near = [other for other in different if other.clip == dialogue.clip] or [o for o in different if o.source == dialogue.source]
+    near = [other for other in different if other.clip == dialogue.clip]
+    near = near or [other for other in different if other.source == dialogue.source]
     return near[int(rng.integers(len(near)))] if near else None
 
 # %% ../nbs/11b_dialogue_sets.ipynb #057390c8
@@ -64,7 +66,8 @@ def in_test(scene: str, seed: int = 0, share: float = 0.2) -> bool:
 
 def split_by_scene(dialogues: list[Dialogue], seed: int = 0, share: float = 0.2) -> tuple[list[Dialogue], list[Dialogue]]:
     "(train, test) without a scene in common."
-    return ([d for d in dialogues if not in_test(d.scene, seed, share)], [d for d in dialogues if in_test(d.scene, seed, share)])
+    held = [in_test(dialogue.scene, seed, share) for dialogue in dialogues]
+    return [d for d, test in zip(dialogues, held) if not test], [d for d, test in zip(dialogues, held) if test]
 
 # %% ../nbs/11b_dialogue_sets.ipynb #34ffe7a9
 VENUES = {  # published counts (short, long), and what we render instead
@@ -74,8 +77,9 @@ VENUES = {  # published counts (short, long), and what we render instead
 
 def benchmark_plan() -> list[tuple[str, bool]]:
     "(venue, long) of the 526 entries."
-    return [(venue, long) for venue, (counts, _) in VENUES.items() for long, count in zip((False, True), counts) for _ in range(count)]
+    return [entry for venue, ((short, long), _) in VENUES.items() for entry in [(venue, False)] * short + [(venue, True)] * long]
 
+# %% ../nbs/11b_dialogue_sets.ipynb #a1136e67
 def benchmark_entry(number: int, preset: Preset, seed: int = 0, long_factor: int = 3) -> tuple[Clip, Dialogue]:
     "Clip and dialogue `number` (0 … 525); a long clip has `long_factor` times the preset's frames."
     venue, long = benchmark_plan()[number]
@@ -110,16 +114,19 @@ def dialogue_from_json(value: dict, where: str = 'dialogue') -> Dialogue:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f'{where}: not a dialogue ({error}); write the file again') from None
 
+# %% ../nbs/11b_dialogue_sets.ipynb #231e692b
 def save_dialogues(path: Path | str, dialogues: Iterable[Dialogue]) -> None:
     "One dialogue per line, whole file or nothing."
-    lines = [json.dumps(dialogue_json(dialogue), ensure_ascii=False, sort_keys=True, allow_nan=False) for dialogue in dialogues]
+    lines = [json.dumps(dialogue_json(dialogue), ensure_ascii=False, sort_keys=True, allow_nan=False)
+             for dialogue in dialogues]
     with atomic_path(path) as partial: partial.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 def load_dialogues(path: Path | str) -> list[Dialogue]:
     "All dialogues of a file; InputError names file and line."
     found = []
     try: lines = Path(path).read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error: raise InputError(f'{path}: cannot be read ({error}); check the path') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'{path}: cannot be read ({error}); check the path') from None
     for number, line in enumerate(lines, 1):
         if not line.strip(): continue
         try: value = json.loads(line)

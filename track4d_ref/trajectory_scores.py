@@ -44,7 +44,7 @@ DELTAS_M = (0.5, 1.0, 2.0)
 LATE = 3
 
 def nearest_path(answer: PathAnswer) -> int | None:
-    "0 if the prediction is nearest to its target, i if nearest to other path i - 1; None if unreadable or nothing to compare."
+    "0 if the prediction is nearest to its target, i if to other path i - 1; None if there is nothing to compare."
     if answer.found_m is None or answer.others_m is None: return None
     paths = np.concatenate([answer.truth_m[None], answer.others_m])
     distance = np.linalg.norm(paths - answer.found_m, axis=-1)
@@ -58,6 +58,7 @@ def identity_consistency(answers: list[PathAnswer]) -> float:
             if a.turn > 1 and first.get(a.dialogue) is not None and nearest_path(a) is not None]
     return float(np.mean(kept)) if kept else float('nan')
 
+# %% ../nbs/18b_trajectory_scores.ipynb #b706b1a6
 def path_scores(answers: list[PathAnswer], delta_m: float = 1.0) -> dict[str, float]:
     "All metrics of a list of answers, shares in 0 … 1, distances in metres; NaN where nothing can be said."
     answers = [a for a in answers if np.isfinite(a.truth_m).all(-1).any()]
@@ -77,6 +78,7 @@ def bootstrap(answers: list[PathAnswer], key: str, rounds: int = 1000, seed: int
     "The 95 % interval of a score under resampling of dialogues."
     return bootstrap_difference(answers, None, key, rounds, seed)
 
+# %% ../nbs/18b_trajectory_scores.ipynb #bf8b07c0
 def bootstrap_difference(answers: list[PathAnswer], against: list[PathAnswer] | None, key: str, rounds: int = 1000,
                          seed: int = 0) -> tuple[float, float]:
     "The 95 % interval of score(answers) - score(against), the same dialogues drawn for both."
