@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('evaluate',),
+COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('train', 'vision'), ('evaluate',),
             ('score', 'records'), ('score', 'vlm4d'), ('figures',)]
 
 
@@ -45,7 +45,7 @@ def test_wrong_preset_is_named(tmp_path): fails_with("preset 'huge'", 'tour', '-
 
 def test_missing_files_are_named(tmp_path):
     nowhere = tmp_path / 'nowhere'
-    fails_with(str(nowhere), 'data', 'questions', '--clips', nowhere, '--out', tmp_path / 'q.jsonl')
+    fails_with(str(nowhere), 'data', 'questions', '--clips', nowhere)
     fails_with(str(nowhere), 'train', 'sft', '--data', nowhere, '--out', tmp_path / 'model')
     fails_with(str(nowhere), 'score', 'records', '--answers', nowhere)
     fails_with(str(nowhere), 'data', 'convert', 'kitti', nowhere, '--out', tmp_path / 'kitti')
@@ -55,9 +55,10 @@ def test_missing_files_are_named(tmp_path):
 def test_simulate_questions_and_a_corrupt_clip(tmp_path):
     done = track4d('data', 'simulate', '--n', 3, '--seed', 5, '--out', tmp_path / 'clips', '--json')
     assert done.returncode == 0 and json.loads(done.stdout)['clips'] == 3
-    done = track4d('data', 'questions', '--clips', tmp_path / 'clips', '--out', tmp_path / 'questions.jsonl', '--json')
+    done = track4d('data', 'questions', '--clips', tmp_path / 'clips', '--json')
     assert done.returncode == 0 and json.loads(done.stdout)['questions'] > 3, done.stderr
     clip = next(path for path in sorted((tmp_path / 'clips').iterdir()) if path.is_dir())
     (clip / 'world.npz').write_bytes(b'not an archive')
-    fails_with(clip.name, 'data', 'questions', '--clips', tmp_path / 'clips', '--out', tmp_path / 'again.jsonl')
-    assert not (tmp_path / 'again.jsonl').exists()
+    for file in (tmp_path / 'clips').glob('questions_*.jsonl'): file.unlink()
+    fails_with(clip.name, 'data', 'questions', '--clips', tmp_path / 'clips')
+    assert not list((tmp_path / 'clips').glob('questions_*.jsonl'))

@@ -198,12 +198,13 @@ def test_peft_adapter_off_is_the_base_model(model, tokenizer, prompts):
 @pytest.mark.skipif(importlib.util.find_spec('trl') is None, reason='TRL is not installed; the double loop above stands in')
 def test_loss_and_gradients_equal_trl(tokenizer, tmp_path):
     from datasets import Dataset
+    from datasets.table import InMemoryTable
     from trl import GRPOConfig, GRPOTrainer
     model = lively(tokenizer, 3)
     config = GRPOConfig(output_dir=str(tmp_path), beta=0.07, epsilon=0.2, loss_type='grpo', num_generations=3, per_device_train_batch_size=6,
                         gradient_accumulation_steps=1, use_cpu=True, bf16=False, report_to=[], max_completion_length=9, gradient_checkpointing=False)
     trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=config,
-                          train_dataset=Dataset.from_dict({'prompt': ['x'] * 6}), processing_class=tokenizer)
+                          train_dataset=Dataset(InMemoryTable.from_pydict({'prompt': ['x'] * 6}), fingerprint='six'), processing_class=tokenizer)
     blind = [ClipExample(name, (), (({'role': 'user', 'content': text},),)) for name, text in (('a', TEXT), ('b', 'Which way?'))]
     groups = [group_of(blind[0], (7, 1, 4)), group_of(blind[1], (2, 9, 3), 1)]
     advantages = group_advantages(torch.tensor([[0.9, 0.1, 0.4], [0.2, 0.2, 1.0]]))[0].flatten()

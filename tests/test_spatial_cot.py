@@ -29,12 +29,13 @@ def test_picture_place(uv_px, words):
     assert picture_place(np.array(uv_px, float), 112, 84) == words
 
 
-def test_truth_earns_everything_under_both_presets(asked):
+def test_truth_earns_everything_that_its_preset_can_give(asked):
     m, questions = asked
     assert {q.type for q in questions} == set(KINDS) and any(q.meta['label'] == UNSEEN for q in questions)
     for q in questions:
-        for preset in ('paper', 'code'):
-            assert st_reward(write_trace(q, m, np.random.default_rng(0)), solution(q), preset).total == pytest.approx(1, abs=1e-9)
+        bracketless = q.targets['object_center'] == [None, None]     # the released format check wants a bracket after the label
+        for preset, most in (('paper', 1.0), ('code', 0.92 if bracketless else 1.0)):
+            assert st_reward(write_trace(q, m, np.random.default_rng(0)), solution(q), preset).total == pytest.approx(most, abs=1e-9)
 
 
 def test_shape_of_a_trace(asked):

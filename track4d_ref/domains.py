@@ -21,10 +21,12 @@ SIMPLE = ('static', 'static', *TRANSLATIONS, *ROTATIONS, 'orbit_left', 'orbit_ri
 MIXED = ('forward+pan_left', 'forward+pan_right', 'left+pan_right', 'right+pan_left', 'up+tilt_down',
          'down+tilt_up',
          'forward+left', 'forward+right', 'backward+up')
+
 MOVES = ('static', 'straight', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right',
          'spinning_left',
          'spinning_right')
 
+# %% ../nbs/03f_domains.ipynb #a5545a37
 @dataclass(frozen=True)
 class Domain:
     "Ranges (low, high) and choices from which a clip of this domain is drawn."
@@ -50,39 +52,42 @@ class Domain:
 
 # %% ../nbs/03f_domains.ipynb #de48d11e
 THINGS = ('ball', 'box', 'cylinder', 'cone', 'car', 'person')
+
+# %% ../nbs/03f_domains.ipynb #c345de04
 DOMAINS = {
     'open': Domain(THINGS, ((14, 20), (14, 20)), (8, 8), True,
-                   ('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'),
-                   ('plain',), (1.4, 2.2), (-20, -11), (56, 70), (3.8, 5.4)),
+                   floors=('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'), walls=('plain',),
+                   eye_m=(1.4, 2.2), pitch_deg=(-20, -11), fov_deg=(56, 70), distance_m=(3.8, 5.4)),
     'driving': Domain(('car', 'car', 'car', 'person', 'box', 'cone'), ((60, 60), (60, 60)), (20, 20), True,
-                      ('clouds', 'speckle'),
-                      ('plain',), (1.8, 2.4), (-13, -8), (58, 72), (7.5, 10.5),
-                      ('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left',
-                       'forward+pan_right', 'pan_left',
-                       'pan_right', 'follow', 'right', 'left'),
-                      ('static', 'straight', 'straight', 'accelerating', 'turning_left', 'turning_right',
-                       'curved'),
-                      (3.5, 8.0), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street', 40.0),
-    'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3),
-                     False,
-                     ('wood', 'wood', 'tiles', 'speckle', 'checker'), ('speckle', 'bricks', 'clouds',
-                         'stripes', 'tiles'),
-                     (1.45, 1.75), (-22, -12), (65, 80), (3.6, 4.6),
-                     tuple(f'{name}+handheld' for name in SIMPLE + MIXED), MOVES, (1.0, 2.0), 0.7, 180.0, (50,
-                         70), (0.02, 0.16),
-                     'furniture'),
+                      floors=('clouds', 'speckle'), walls=('plain',),
+                      eye_m=(1.8, 2.4), pitch_deg=(-13, -8), fov_deg=(58, 72), distance_m=(7.5, 10.5),
+                      camera_programs=('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left',
+                                       'forward+pan_right', 'pan_left', 'pan_right', 'follow', 'right', 'left'),
+                      object_programs=('static', 'straight', 'straight', 'accelerating', 'turning_left',
+                                       'turning_right', 'curved'),
+                      path_m=(3.5, 8.0), size_scale=1.8, yaw_deg=12.0, sun_deg=(35, 60), warmth=(-0.08, 0.1),
+                      scenery='street', ring_deg=40.0),
+}
+
+# %% ../nbs/03f_domains.ipynb #e7c056a7
+DOMAINS |= {
+    'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3), False,
+                     floors=('wood', 'wood', 'tiles', 'speckle', 'checker'),
+                     walls=('speckle', 'bricks', 'clouds', 'stripes', 'tiles'),
+                     eye_m=(1.45, 1.75), pitch_deg=(-22, -12), fov_deg=(65, 80), distance_m=(3.6, 4.6),
+                     camera_programs=tuple(f'{name}+handheld' for name in SIMPLE + MIXED),
+                     path_m=(1.0, 2.0), size_scale=0.7, sun_deg=(50, 70), warmth=(0.02, 0.16), scenery='furniture'),
     'tossed': Domain(('ball', 'ball', 'box', 'cylinder', 'cone'), ((6, 8), (6, 8)), (5, 6), False,
-                     ('tiles', 'clouds', 'checker'),
-                     ('clouds', 'speckle', 'stripes'), (1.3, 1.9), (-10, -3), (55, 70), (4.0, 5.5), SIMPLE,
-                     ('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right'), (0.9,
-                         2.8), 0.8),
+                     floors=('tiles', 'clouds', 'checker'), walls=('clouds', 'speckle', 'stripes'),
+                     eye_m=(1.3, 1.9), pitch_deg=(-10, -3), fov_deg=(55, 70), distance_m=(4.0, 5.5),
+                     camera_programs=SIMPLE, path_m=(0.9, 2.8), size_scale=0.8,
+                     object_programs=('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right')),
     'heldout': Domain(('egg', 'bucket', 'plank', 'lamp', 'truck', 'robot'), ((9, 12), (7, 10)), (4, 5), False,
-                      ('zigzag', 'terrazzo', 'dots'), ('zigzag', 'windows', 'terrazzo'), (2.3, 3.1), (-30,
-                          -20), (48, 56), (6.0, 7.5),
-                      MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward', 'static',
-                               'roll_clockwise',
-                               'roll_counterclockwise'), MOVES, (1.4, 3.0), 1.1, 180.0, (55, 75), (-0.16,
-                                   -0.06)),
+                      floors=('zigzag', 'terrazzo', 'dots'), walls=('zigzag', 'windows', 'terrazzo'),
+                      eye_m=(2.3, 3.1), pitch_deg=(-30, -20), fov_deg=(48, 56), distance_m=(6.0, 7.5),
+                      camera_programs=MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward',
+                                               'static', 'roll_clockwise', 'roll_counterclockwise'),
+                      path_m=(1.4, 3.0), size_scale=1.1, sun_deg=(55, 75), warmth=(-0.16, -0.06)),
 }
 
 # %% ../nbs/03f_domains.ipynb #c00ca02e
@@ -101,6 +106,7 @@ def _surface_colours(rng: np.random.Generator, pattern: str, floor: bool) -> np.
         pair = np.stack([light - rng.uniform(0.14, 0.3), light])
     return linear(*pair.clip(0.03, 0.97).ravel()).reshape(2, 3)
 
+# %% ../nbs/03f_domains.ipynb #3da3bd8f
 def sample_room(rng: np.random.Generator, domain: Domain) -> Room:
     "A room of this domain with its floor at z = 0, its surfaces and its light."
     half_x, half_y = (rng.uniform(*limits) for limits in domain.half_room_m)
@@ -133,6 +139,7 @@ class Prop:
     period_m: float = 2.0
     taper: float = 1.0
 
+# %% ../nbs/03f_domains.ipynb #61405a62
 def _street(rng: np.random.Generator, room: Room) -> list[Prop]:
     "A road along x with a dashed middle line, houses on both sides and trees between."
     road = rng.uniform(4.5, 5.5)
@@ -154,6 +161,7 @@ def _street(rng: np.random.Generator, room: Room) -> list[Prop]:
             props.append(Prop(ELLIPSOID, (x + 7, y, height + 1.0), (1.2, 1.2, 1.3), leaf, 'speckle', 3.0))
     return props
 
+# %% ../nbs/03f_domains.ipynb #3961cbc7
 def _furniture(rng: np.random.Generator, room: Room) -> list[Prop]:
     "Shelves, tables' blocks and a rug along the walls."
     props = []
@@ -170,6 +178,7 @@ def _furniture(rng: np.random.Generator, room: Room) -> list[Prop]:
                       str(rng.choice(['zigzag', 'stripes', 'dots'])), 1.2))
     return props
 
+# %% ../nbs/03f_domains.ipynb #8dc846b4
 def sample_scenery(rng: np.random.Generator, domain: Domain, room: Room) -> list[Prop]:
     "The still solids of a clip of this domain."
     return {'street': _street, 'furniture': _furniture, 'none': lambda rng, room: []}[domain.scenery](rng,

@@ -48,6 +48,7 @@ def _rotation(quaternion: np.ndarray) -> np.ndarray:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
+# %% ../nbs/03g_physics.ipynb #c8c87912
 def toss(rng: np.random.Generator, times_s: np.ndarray, label: str, size_m: np.ndarray, count: int,
          path_m: tuple[float, float]) -> np.ndarray:
     """Poses (count, T, 4, 4) of things thrown up from 0.5 … 1.5 m with a random spin, by MuJoCo;

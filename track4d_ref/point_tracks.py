@@ -30,11 +30,13 @@ def point_objects(xyz_world: np.ndarray, most: int = MOST_POINTS) -> tuple[Scene
     "Objects from world tracks (T, N, 3), NaN where a point is not known; id = column + 1."
     known = np.isfinite(xyz_world).all(-1)  # (T, N)
     columns = np.flatnonzero(known.sum(0) >= 2)
-    columns = columns[np.unique(np.linspace(0, len(columns) - 1, min(most, len(columns))).round().astype(int))] if len(columns) else columns
+    chosen = np.linspace(0, max(len(columns) - 1, 0), min(most, len(columns))).round().astype(int)
+    columns = columns[np.unique(chosen)]
     found = []
     for column in columns:
         places_m = xyz_world[nearest_known(known[:, column]), column]
-        found.append(SceneObject(id=int(column) + 1, label='point', caption=f'point {column + 1}', size_m=POINT_SIZE_M,
+        found.append(SceneObject(id=int(column) + 1, label='point', caption=f'point {column + 1}',
+                                 size_m=POINT_SIZE_M,
                                  world_from_object=pose_from(np.eye(3), places_m), present=known[:, column]))
     return tuple(found)
 
@@ -44,14 +46,19 @@ STEREO4D_FOCAL_PX, STEREO4D_SIZE_PX, MAX_CELLS = 443.4, 512, 50_000_000
 def unrolled_tracks(arrays: dict, count: int, path: Path) -> np.ndarray:
     "World tracks (T, N, 3) with NaN gaps from Stereo4D's lengths, indices and coordinates."
     lengths = whole_numbers(array_of(arrays, 'track_lengths', (None,), str(path)), f'{path}, track_lengths')
-    frames = whole_numbers(array_of(arrays, 'track_indices', (None,), str(path)), f'{path}, track_indices', 0, count - 1)
+    frames = whole_numbers(array_of(arrays, 'track_indices', (None,), str(path)), f'{path}, track_indices', 0,
+                           count - 1)
     places_m = array_of(arrays, 'track_coordinates', (len(frames), 3), str(path))
-    if lengths.sum() != len(frames): raise InputError(f'{path}: track_lengths add up to {lengths.sum()}, not {len(frames)}; write it again')
-    if len(lengths) * count > MAX_CELLS: raise InputError(f'{path}: {len(lengths)} tracks of {count} frames are too many; split the file')
+    if lengths.sum() != len(frames):
+        raise InputError(f'{path}: track_lengths add up to {lengths.sum()}, not {len(frames)}; write it '
+                         'again')
+    if len(lengths) * count > MAX_CELLS:
+        raise InputError(f'{path}: {len(lengths)} tracks of {count} frames are too many; split the file')
     tracks_m = np.full((count, len(lengths), 3), np.nan)
     tracks_m[frames, np.repeat(np.arange(len(lengths)), lengths)] = places_m
     return tracks_m
 
+# %% ../nbs/07h_point_tracks.ipynb #7da05123
 def read_stereo4d(path: Path | str) -> Clip:
     "A Stereo4D npz as a clip of moving points without pictures; up is that of the first camera held level."
     path = Path(path)
@@ -60,11 +67,15 @@ def read_stereo4d(path: Path | str) -> Clip:
     if not len(matrix): raise InputError(f'{path}: camera2world is empty; write the file again')
     c2w = check_rigid(pose_from(matrix[..., :3], matrix[..., 3]), f'{path}, camera2world')
     times_s = array_of(arrays, 'timestamps', (len(c2w),), str(path)) / 1e6
-    if not (np.diff(times_s) > 0).all(): raise InputError(f'{path}: timestamps do not increase; sort the frames')
+    if not (np.diff(times_s) > 0).all():
+        raise InputError(f'{path}: timestamps do not increase; sort the frames')
     size = STEREO4D_SIZE_PX
-    view = View(name='left', K=intrinsics(STEREO4D_FOCAL_PX, STEREO4D_FOCAL_PX, size / 2, size / 2), w2c=invert_pose(c2w), height=size, width=size)
-    return Clip(id=f'stereo4d_{path.stem}', views=(view,), objects=point_objects(unrolled_tracks(arrays, len(c2w), path)), times_s=times_s - times_s[0],
-                up=level_up(view.w2c[0]), source='stereo4d', licence='Stereo4D (videos under their own terms)',
+    view = View(name='left', K=intrinsics(STEREO4D_FOCAL_PX, STEREO4D_FOCAL_PX, size / 2, size / 2),
+                w2c=invert_pose(c2w), height=size, width=size)
+    return Clip(id=f'stereo4d_{path.stem}', views=(view,),
+                objects=point_objects(unrolled_tracks(arrays, len(c2w), path)), times_s=times_s - times_s[0],
+                up=level_up(view.w2c[0]), source='stereo4d',
+                licence='Stereo4D (videos under their own terms)',
                 meta={'camera_poses_known': True, 'metric': 'pseudo: a baseline of 63 mm is assumed'})
 
 # %% ../nbs/07h_point_tracks.ipynb #f37de69e
@@ -79,25 +90,37 @@ def jpeg_frames(arrays: dict, count: int, path: Path) -> np.ndarray | None:
     if 'images_jpeg_bytes' not in arrays: return None
     pictures = arrays['images_jpeg_bytes']
     if pictures.shape != (count,) or pictures.dtype.kind != 'S':
-        raise InputError(f'{path}, images_jpeg_bytes: expected {count} encoded pictures; write the file again')
-    decoded = [np.asarray(open_picture(io.BytesIO(bytes(one)), f'{path}, picture {t}').convert('RGB')) for t, one in enumerate(pictures)]
-    if len({one.shape for one in decoded}) != 1: raise InputError(f'{path}: its pictures differ in size; write the file again')
+        raise InputError(f'{path}, images_jpeg_bytes: expected {count} encoded pictures; write the file '
+                         'again')
+    decoded = [np.asarray(open_picture(io.BytesIO(bytes(one)), f'{path}, picture {t}').convert('RGB')) for t,
+               one in enumerate(pictures)]
+    if len({one.shape for one in decoded}) != 1:
+        raise InputError(f'{path}: its pictures differ in size; write the file again')
     return np.stack(decoded)
 
+# %% ../nbs/07h_point_tracks.ipynb #a26c77b8
 def read_tapvid3d(path: Path | str) -> Clip:
-    "A TAPVid-3D npz as a clip of points; pixel centres of its intrinsics are taken at +½, as its ADT part writes them."
+    """A TAPVid-3D npz as a clip of points; pixel centres of its intrinsics are taken at +½, as its ADT part
+    writes them."""
     path = Path(path)
     arrays = read_arrays(path)
-    tracks_m = array_of(arrays, first_key(arrays, ('tracks_XYZ', 'tracks_xyz'), path), (None, None, 3), str(path))
+    tracks_m = array_of(arrays, first_key(arrays, ('tracks_XYZ', 'tracks_xyz'), path), (None, None, 3),
+                        str(path))
     count = len(tracks_m)
     if not count: raise InputError(f'{path}: tracks are empty; write the file again')
     lens = array_of(arrays, first_key(arrays, ('fx_fy_cx_cy', 'intrinsics'), path), (4,), str(path))
-    if not (lens[:2] > 0).all(): raise InputError(f'{path}: focal lengths must be positive; correct fx_fy_cx_cy')
+    if not (lens[:2] > 0).all():
+        raise InputError(f'{path}: focal lengths must be positive; correct fx_fy_cx_cy')
     frames = jpeg_frames(arrays, count, path)
     known = 'extrinsics_w2c' in arrays
-    w2c = array_of(arrays, 'extrinsics_w2c', (count, 4, 4), str(path)) if known else np.repeat(np.eye(4)[None], count, 0)
-    height, width = (int(np.clip(2 * lens[3], 1, 20_000)), int(np.clip(2 * lens[2], 1, 20_000))) if frames is None else frames.shape[1:3]
-    view = View(name='camera', K=intrinsics(*lens), w2c=check_rigid(w2c, f'{path}, extrinsics_w2c'), height=height, width=width, frames=frames)
+    w2c = array_of(arrays, 'extrinsics_w2c', (count, 4, 4),
+                   str(path)) if known else np.repeat(np.eye(4)[None], count, 0)
+    height, width = (int(np.clip(2 * lens[3], 1, 20_000)),
+                     int(np.clip(2 * lens[2], 1, 20_000))) if frames is None else frames.shape[1:3]
+    view = View(name='camera', K=intrinsics(*lens), w2c=check_rigid(w2c, f'{path}, extrinsics_w2c'),
+                height=height, width=width, frames=frames)
     xyz_world = transform(invert_pose(w2c), tracks_m)
-    return Clip(id=f'tapvid3d_{path.stem}', views=(view,), objects=point_objects(xyz_world), times_s=np.arange(count) / 30, up=level_up(w2c[0]),
-                source='tapvid3d', licence='TAPVid-3D; pictures under the terms of their data sets', meta={'camera_poses_known': known})
+    return Clip(id=f'tapvid3d_{path.stem}', views=(view,), objects=point_objects(xyz_world),
+                times_s=np.arange(count) / 30, up=level_up(w2c[0]),
+                source='tapvid3d', licence='TAPVid-3D; pictures under the terms of their data sets',
+                meta={'camera_poses_known': known})

@@ -18,7 +18,7 @@ from .cameras import camera_center
 from .solids import FAR, solid_normal
 from .stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, NUMBER, ORIGIN, PATTERN, PIXEL,
                                 SCALE, SUNWARD,
-                                TAPER, UPWARD, Candidates, Stage, candidates, ray_basis)
+                                TAPER, UPWARD, Candidates, Stage, candidates, lamp_directions, ray_basis)
 from .textures import LEVELS, TEXELS, pattern_bank, sample_pattern
 
 # %% ../nbs/03c_raycasting.ipynb #ba2a9985
@@ -37,6 +37,7 @@ class Surface:
     open_air: torch.Tensor | None = None
     shine: torch.Tensor | None = None
 
+# %% ../nbs/03c_raycasting.ipynb #d71b850a
 def _frame_table(stages: list[Stage], offset: float, device) -> torch.Tensor:
     "Per frame (17, F): origin from the room's middle, ray basis, half room, radians per pixel, open sky."
     tables = []
@@ -49,6 +50,7 @@ def _frame_table(stages: list[Stage], offset: float, device) -> torch.Tensor:
         tables.append(np.concatenate(columns, 1))
     return torch.from_numpy(np.concatenate(tables).T.astype(np.float32)).to(device)
 
+# %% ../nbs/03c_raycasting.ipynb #3a5e49e9
 def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], device) -> Surface:
     "Rays of all pixels and the room behind everything; walls and ceiling of an open one are sky (FAR)."
     count, (height, width) = frames.shape[1], size
@@ -93,6 +95,7 @@ FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0
 # share of the ambient light; ceilings get it back from the floor
 OPEN_AIR = np.array([0.75, 0.75, 0.75, 0.75, 1.0, 0.9])
 
+# %% ../nbs/03c_raycasting.ipynb #27334e66
 def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, bank: torch.Tensor) -> None:
     "Albedo, diffuse and open-air factors of the room at every pixel."
     device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n,
@@ -118,10 +121,11 @@ def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, ban
     surface.diffuse, surface.open_air = table[7].index_select(0, face), table[8].index_select(0, face)
     surface.shine = torch.zeros_like(surface.diffuse)
 
-# %% ../nbs/03c_raycasting.ipynb #27334e66
+# %% ../nbs/03c_raycasting.ipynb #a4c64087
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / (vectors * vectors).sum(0).sqrt()
 
+# %% ../nbs/03c_raycasting.ipynb #42c2f458
 def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: torch.Tensor,
                   bank: torch.Tensor) -> None:
     "The same for the pixels that show solids, plus a highlight (Blinn's half vector to the 16th power)."
@@ -146,18 +150,19 @@ def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: 
     surface.open_air[pixel] = 0.75 + 0.25 * (normal * table[UPWARD]).sum(0)
     surface.shine[pixel] = table[GLOSS] * shine * (towards > 0)
 
-# %% ../nbs/03c_raycasting.ipynb #a4c64087
+# %% ../nbs/03c_raycasting.ipynb #835b7130
 def _cast_shadows(surface: Surface, groups: list[Candidates], soft: bool) -> None:
     "Switch the sun off where a solid other than the surface's own stands in its way."
     lit = torch.ones_like(surface.diffuse)
     for group in groups:
         point = group.origin + surface.depth_m.index_select(0, group.pixel).clamp(max=1e3) * group.direction
-        blocked = group.hit(point, group.lamp(soft)) < FAR / 2
+        blocked = group.hit(point, lamp_directions(group, soft)) < FAR / 2
         caster = group.spread(group.integers[NUMBER, group.pair_of_row])
         other = surface.number.index_select(0, group.pixel) != caster
         lit.scatter_reduce_(0, group.pixel, 1 - (blocked & other).float(), 'amin')
     surface.diffuse, surface.shine = surface.diffuse * lit, surface.shine * lit
 
+# %% ../nbs/03c_raycasting.ipynb #2c41ec5e
 def _light(surface: Surface, stages: list[Stage]) -> torch.Tensor:
     "Linear RGB (3, N) from albedo, ambient light, sun and sky."
     lamps = [np.concatenate([s.room.ambient, s.room.sun, *s.room.sky])[:, None].repeat(len(s.w2c), 1)
@@ -181,6 +186,7 @@ def _cast(stages: list[Stage], offset: float, size: tuple[int, int], device) -> 
     _cast_shadows(surface, candidates(stages, offset, size, device, casters=True), soft=offset == 0)
     return surface.depth_m, surface.instance, _light(surface, stages)
 
+# %% ../nbs/03c_raycasting.ipynb #0a86cf4c
 @torch.inference_mode()
 def render(stages: list[Stage], device: str = 'cpu',
            smooth: bool = True) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

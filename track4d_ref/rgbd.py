@@ -19,7 +19,8 @@ import numpy as np
 from .storage import InputError, inside, read_arrays
 from .cameras import intrinsics, invert_pose, pose_from
 from .clips import Clip, SceneObject, View, check_clip
-from .raw import (array_of, check_rigid, metric_depth, number, open_picture, read_lines, read_map, read_picture, read_table,
+from .raw import (array_of, check_rigid, metric_depth, number, open_picture, read_lines, read_map,
+                             read_picture, read_table,
                              rotation_from_quaternion)
 from .kitti import frame_span, read_frames
 
@@ -32,7 +33,8 @@ def optional_maps(arrays: dict, key: str, kinds: str, shape: tuple, path: Path) 
     "An optional array of the npz whose type and shape must fit; None if it is absent."
     if key not in arrays: return None
     if arrays[key].dtype.kind not in kinds or arrays[key].shape != shape:
-        raise InputError(f'{path}, array {key!r}: {arrays[key].dtype} {arrays[key].shape} instead of {shape}; write it again')
+        raise InputError(f'{path}, array {key!r}: {arrays[key].dtype} {arrays[key].shape} instead of '
+                         f'{shape}; write it again')
     return arrays[key]
 
 def own_poses(arrays: dict, count: int | None, path: Path) -> np.ndarray:
@@ -48,6 +50,7 @@ def own_times(arrays: dict, count: int, path: Path) -> np.ndarray:
     if rate <= 0: raise InputError(f'{path}: fps must be positive, not {rate:g}; correct it')
     return np.arange(count) / rate
 
+# %% ../nbs/07g_rgbd.ipynb #5e3cc2d9
 def own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...]:
     "The optional boxes."
     if 'object_ids' not in arrays: return ()
@@ -55,27 +58,37 @@ def own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...]
     sizes_m = array_of(arrays, 'object_sizes_m', (len(ids), 3), str(path))
     poses = array_of(arrays, 'world_from_object', (len(ids), count, 4, 4), str(path))
     labels = arrays.get('object_labels', np.array(['object'] * len(ids)))
-    if labels.shape != ids.shape or labels.dtype.kind != 'U': raise InputError(f'{path}, object_labels: expected {len(ids)} words; write them again')
-    return tuple(SceneObject(id=int(id), label=str(label), caption=str(label), size_m=size, world_from_object=pose, present=np.ones(count, dtype=bool))
+    if labels.shape != ids.shape or labels.dtype.kind != 'U':
+        raise InputError(f'{path}, object_labels: expected {len(ids)} words; write them again')
+    return tuple(SceneObject(id=int(id), label=str(label), caption=str(label), size_m=size,
+                             world_from_object=pose, present=np.ones(count, dtype=bool))
                  for id, label, size, pose in zip(ids, labels, sizes_m, poses))
 
+# %% ../nbs/07g_rgbd.ipynb #43395cab
 def read_own(path: Path | str, id: str | None = None) -> Clip:
-    "A clip from an npz with frames, K, w2c or c2w, times_s or fps, and what else you have (see the table in the notebook)."
+    """A clip from an npz with frames, K, w2c or c2w, times_s or fps, and what else you have (see the table
+    in the notebook)."""
     path = Path(path)
     arrays = read_arrays(path)
     frames = arrays.get('frames')
-    if frames is None or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+    if (frames is None or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3
+        or 0 in frames.shape):
         raise InputError(f'{path}: frames must be uint8 (T, H, W, 3); write the array again')
     count, size = len(frames), frames.shape[1:3]
     w2c, depth = own_poses(arrays, count, path), optional_maps(arrays, 'depth_m', 'f', (count, *size), path)
     instances = optional_maps(arrays, 'instances', 'iu', (count, *size), path)
-    if instances is not None and instances.max(initial=0) > 2 ** 31 - 1: raise InputError(f'{path}: instances exceed 32 bits; renumber them')
+    if instances is not None and instances.max(initial=0) > 2 ** 31 - 1:
+        raise InputError(f'{path}: instances exceed 32 bits; renumber them')
     up = array_of(arrays, 'up', (3,), str(path)) if 'up' in arrays else level_up(w2c[0])
     if not np.linalg.norm(up) > 0: raise InputError(f'{path}: up is the zero vector; give a direction')
-    view = View(name='camera', K=array_of(arrays, 'K', (3, 3), str(path)), w2c=w2c, height=size[0], width=size[1], frames=frames,
-                depth_m=None if depth is None else depth.astype(np.float32), instances=None if instances is None else instances.astype(np.int32))
-    clip = Clip(id=id or path.stem, views=(view,), objects=own_objects(arrays, count, path), times_s=own_times(arrays, count, path),
-                up=up / np.linalg.norm(up), source='own', licence='your own', meta={'camera_poses_known': True})
+    view = View(name='camera', K=array_of(arrays, 'K', (3, 3), str(path)), w2c=w2c, height=size[0],
+                width=size[1], frames=frames,
+                depth_m=None if depth is None else depth.astype(np.float32),
+                instances=None if instances is None else instances.astype(np.int32))
+    clip = Clip(id=id or path.stem, views=(view,), objects=own_objects(arrays, count, path),
+                times_s=own_times(arrays, count, path),
+                up=up / np.linalg.norm(up), source='own', licence='your own',
+                meta={'camera_poses_known': True})
     try: check_clip(clip)
     except InputError as error: raise InputError(f'{path}: {error}') from None
     return clip
@@ -84,7 +97,8 @@ def read_own(path: Path | str, id: str | None = None) -> Clip:
 def read_matrix(path: Path, rows: int, columns: int) -> np.ndarray:
     "A matrix of numbers from a text file, blanks between them."
     values = [number(word, str(path)) for line in read_lines(path) for word in line.split()]
-    if len(values) != rows * columns: raise InputError(f'{path}: {len(values)} numbers instead of {rows * columns}; correct it')
+    if len(values) != rows * columns:
+        raise InputError(f'{path}: {len(values)} numbers instead of {rows * columns}; correct it')
     return np.array(values).reshape(rows, columns)
 
 def sevenscenes_up(folder: Path, w2c: np.ndarray) -> np.ndarray:
@@ -92,35 +106,48 @@ def sevenscenes_up(folder: Path, w2c: np.ndarray) -> np.ndarray:
     path = folder / 'gravity-direction.txt'
     if not path.is_file(): return level_up(w2c)
     gravity = read_matrix(path, 3, 1)[:, 0]
-    if np.linalg.norm(gravity) < 1e-6: raise InputError(f'{path}: gravity is the zero vector; remove the file')
+    if np.linalg.norm(gravity) < 1e-6:
+        raise InputError(f'{path}: gravity is the zero vector; remove the file')
     return -gravity / np.linalg.norm(gravity)
 
+# %% ../nbs/07g_rgbd.ipynb #8793c2b2
 def read_sevenscenes(folder: Path | str, start: int = 0, stop: int | None = None) -> Clip:
-    "Frames start … stop−1 (in the order of their names) of a 7-Scenes sequence folder; a static scene, so no objects."
+    """Frames start … stop−1 (in the order of their names) of a 7-Scenes sequence folder;
+    a static scene, so no objects."""
     folder = Path(folder)
-    paths = sorted(path for path in folder.glob('frame-*.pose.txt') if re.fullmatch(r'frame-\d{1,8}\.pose\.txt', path.name))
+    paths = sorted(path for path in folder.glob('frame-*.pose.txt')
+                   if re.fullmatch(r'frame-\d{1,8}\.pose\.txt', path.name))
     if not paths: raise InputError(f'{folder}: no frame-000000.pose.txt; is it a 7-Scenes sequence?')
     span = frame_span(start, stop, len(paths), str(folder))
     stems = [paths[index].name.removesuffix('.pose.txt') for index in span]
-    c2w = check_rigid(np.stack([read_matrix(folder / f'{stem}.pose.txt', 4, 4) for stem in stems]), f'{folder}, poses')
-    K = read_matrix(folder / 'camera-intrinsics.txt', 3, 3) if (folder / 'camera-intrinsics.txt').is_file() else intrinsics(585.0, 585.0, 320.0, 240.0)
+    c2w = check_rigid(np.stack([read_matrix(folder / f'{stem}.pose.txt', 4, 4) for stem in stems]),
+                      f'{folder}, poses')
+    K = read_matrix(folder / 'camera-intrinsics.txt', 3,
+                    3) if (folder / 'camera-intrinsics.txt').is_file() else intrinsics(585.0, 585.0, 320.0,
+                                                                                       240.0)
     extension = 'png' if (folder / f'{stems[0]}.color.png').is_file() else 'jpg'
     frames, valid = read_frames([folder / f'{stem}.color.{extension}' for stem in stems])
     size = (480, 640) if frames is None else frames.shape[1:3]
     maps = [folder / f'{stem}.depth.png' for stem in stems]
-    depth_m = np.stack([metric_depth(read_map(path, size), 1e-3, invalid=65535) for path in maps]) if all(p.is_file() for p in maps) else None
-    view = View(name='kinect', K=K, w2c=invert_pose(c2w), height=size[0], width=size[1], frames=frames, frame_valid=valid, depth_m=depth_m)
+    depth_m = np.stack([metric_depth(read_map(path, size), 1e-3, invalid=65535)
+                        for path in maps]) if all(p.is_file() for p in maps) else None
+    view = View(name='kinect', K=K, w2c=invert_pose(c2w), height=size[0], width=size[1], frames=frames,
+                frame_valid=valid, depth_m=depth_m)
     numbers_of_frames = np.array([int(stem.removeprefix('frame-')) for stem in stems])
-    return Clip(id=f'sevenscenes_{folder.resolve().name}_{numbers_of_frames[0]:06d}', views=(view,), objects=(), up=sevenscenes_up(folder, view.w2c[0]),
-                times_s=(numbers_of_frames - numbers_of_frames[0]) / 30, source='7scenes', licence='7-Scenes, research use, non-commercial',
+    return Clip(id=f'sevenscenes_{folder.resolve().name}_{numbers_of_frames[0]:06d}', views=(view,),
+                objects=(), up=sevenscenes_up(folder, view.w2c[0]),
+                times_s=(numbers_of_frames - numbers_of_frames[0]) / 30, source='7scenes',
+                licence='7-Scenes, research use, non-commercial',
                 meta={'camera_poses_known': True})
 
 # %% ../nbs/07g_rgbd.ipynb #38ddf5f9
 def read_tum_trajectory(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (N,) in seconds and world←camera (N, 4, 4) from rows `stamp tx ty tz qx qy qz qw`."
     table = read_table(path, ('stamp', 'tx', 'ty', 'tz', 'qx', 'qy', 'qz', 'qw'))
-    if not (np.diff(table['stamp']) > 0).all(): raise InputError(f'{path}: its stamps do not increase; sort the rows')
-    rotation = rotation_from_quaternion(np.stack([table[name] for name in ('qx', 'qy', 'qz', 'qw')], -1), 'xyzw', str(path))
+    if not (np.diff(table['stamp']) > 0).all():
+        raise InputError(f'{path}: its stamps do not increase; sort the rows')
+    rotation = rotation_from_quaternion(np.stack([table[name] for name in ('qx', 'qy', 'qz', 'qw')], -1),
+                                        'xyzw', str(path))
     return table['stamp'], pose_from(rotation, np.stack([table[name] for name in ('tx', 'ty', 'tz')], -1))
 
 def tum_files(folder: Path, kind: str) -> tuple[np.ndarray, list[Path]]:
@@ -133,9 +160,12 @@ def nearest_files(stamps_s: np.ndarray, paths: list[Path], wanted_s: np.ndarray)
     "For each wanted time the file within 20 ms, or None."
     if not len(stamps_s): return [None] * len(wanted_s)
     index = np.abs(stamps_s[None] - wanted_s[:, None]).argmin(1)
-    return [paths[i] if abs(stamps_s[i] - wanted) <= 0.02 and paths[i].is_file() else None for i, wanted in zip(index, wanted_s)]
+    return [paths[i] if abs(stamps_s[i] - wanted) <= 0.02 and paths[i].is_file() else None for i,
+            wanted in zip(index, wanted_s)]
 
-def read_tum(folder: Path | str, start: int = 0, stop: int | None = None, K: np.ndarray | None = None) -> Clip:
+# %% ../nbs/07g_rgbd.ipynb #c61f6338
+def read_tum(folder: Path | str, start: int = 0, stop: int | None = None,
+             K: np.ndarray | None = None) -> Clip:
     "A TUM RGB-D folder (or a trajectory file alone); K defaults to the ROS values, f 525, c (320, 240)."
     folder = Path(folder)
     stamps_s, c2w = read_tum_trajectory(folder if folder.is_file() else folder / 'groundtruth.txt')
@@ -148,7 +178,10 @@ def read_tum(folder: Path | str, start: int = 0, stop: int | None = None, K: np.
     maps = nearest_files(*tum_files(folder, 'depth'), clock_s) if folder.is_dir() else [None]
     depth_m = np.stack([metric_depth(read_map(path, size), 1 / 5000) for path in maps]) if all(maps) else None
     w2c = invert_pose(c2w[np.abs(stamps_s[None] - clock_s[:, None]).argmin(1)])
-    view = View(name='camera', K=intrinsics(525.0, 525.0, 320.0, 240.0) if K is None else K, w2c=w2c, height=size[0], width=size[1],
+    view = View(name='camera', K=intrinsics(525.0, 525.0, 320.0, 240.0) if K is None else K, w2c=w2c,
+                height=size[0], width=size[1],
                 frames=frames, frame_valid=valid, depth_m=depth_m)
-    return Clip(id=f'tum_{folder.resolve().stem}_{span.start:06d}', views=(view,), objects=(), times_s=clock_s - clock_s[0], up=np.array([0.0, 0, 1]),
-                source='tum', licence='CC BY 4.0 (TUM)', meta={'camera_poses_known': True, 'first_stamp_s': float(clock_s[0])})
+    return Clip(id=f'tum_{folder.resolve().stem}_{span.start:06d}', views=(view,), objects=(),
+                times_s=clock_s - clock_s[0], up=np.array([0.0, 0, 1]),
+                source='tum', licence='CC BY 4.0 (TUM)',
+                meta={'camera_poses_known': True, 'first_stamp_s': float(clock_s[0])})

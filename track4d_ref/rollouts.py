@@ -1,4 +1,4 @@
-"""A group of answers to one question, sampled with the video and the question read once; and their log-probabilities from one packed row.
+"""A group of answers to one question: sampled with the video read once, scored in one packed row.
 
 A group is G completions of one prompt. Completions are token ids without padding; they end with the end token unless
 `finished` is False. Log-probabilities are padded to (completions, longest), with a mask of the same shape."""
@@ -9,18 +9,21 @@ A group is G completions of one prompt. Completions are token ids without paddin
 __all__ = ['sample_words', 'Group', 'read_prompts', 'rollouts', 'GroupRow', 'pack_group', 'completion_logps']
 
 # %% ../nbs/23a_rollouts.ipynb #f6d758ff
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+# %% ../nbs/23a_rollouts.ipynb #5ed3d5f8
 from .packing import ClipExample, PackedClip, collate, pack, packed_hidden, visual_features
 from .storage import InputError
+from .tokens import IGNORE
 from .vlm import bare_model
 
 # %% ../nbs/23a_rollouts.ipynb #eaea959f
-def sample_words(logits: torch.Tensor, generator: torch.Generator, temperature: float = 1.0, top_p: float = 1.0) -> torch.Tensor:
+def sample_words(logits: torch.Tensor, generator: torch.Generator, temperature: float = 1.0,
+                 top_p: float = 1.0) -> torch.Tensor:
     "One word per row of logits (rows, vocabulary); temperature 0 takes the likeliest."
     if temperature == 0: return logits.argmax(-1)
     share = torch.softmax(logits.float() / temperature, -1)
@@ -42,7 +45,7 @@ class Group:
 # %% ../nbs/23a_rollouts.ipynb #8c27aadc
 def _check_prompt(prompt: ClipExample) -> None:
     if len(prompt.dialogues) != 1 or len(prompt.dialogues[0]) % 2 == 0:
-        raise InputError(f'prompt {prompt.name}: needs one dialogue that ends with the user; got {len(prompt.dialogues)} dialogue(s)')
+        raise InputError(f'prompt {prompt.name}: has {len(prompt.dialogues)} dialogue(s); give one that ends with the user')
 
 # %% ../nbs/23a_rollouts.ipynb #0d8adb61
 def read_prompts(model, tokenizer, prompts: list[ClipExample]):
@@ -58,7 +61,8 @@ def read_prompts(model, tokenizer, prompts: list[ClipExample]):
     seen = visual_features(model, collate(model, rows, prompts).to(core.device))
     if seen is not None: words = words.masked_scatter((ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
     cache = DynamicCache(config=core.config.text_config)
-    hidden = core.model(inputs_embeds=words, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+    hidden = core.model(inputs_embeds=words, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                        use_cache=True)
     return cache, mask, positions[0, :, -1] + 1, hidden.last_hidden_state[:, -1]
 
 # %% ../nbs/23a_rollouts.ipynb #b1e8bf72
@@ -71,15 +75,18 @@ def rollouts(model, tokenizer, prompts: list[ClipExample], count: int, most_word
     cache, mask, position, hidden = read_prompts(model, tokenizer, prompts)
     cache.batch_repeat_interleave(count)
     mask, position, hidden = (value.repeat_interleave(count, 0) for value in (mask, position, hidden))
+    unsayable = torch.tensor([core.config.video_token_id, core.config.image_token_id], device=core.device)
     done, said = torch.zeros(len(mask), dtype=torch.bool, device=core.device), []
     for step in range(most_words):
-        word = sample_words(core.lm_head(hidden), generator, temperature, top_p).masked_fill(done, tokenizer.pad_token_id)
+        logits = core.lm_head(hidden).index_fill(-1, unsayable, -torch.inf)
+        word = sample_words(logits, generator, temperature, top_p).masked_fill(done, tokenizer.pad_token_id)
         said.append(word)
         done |= word == tokenizer.eos_token_id
         if bool(done.all()) or step == most_words - 1: break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        hidden = core.model(inputs_embeds=core.get_input_embeddings()(word[:, None]), attention_mask=mask, past_key_values=cache,
-                            position_ids=(position + step)[None, :, None].expand(3, -1, -1), use_cache=True).last_hidden_state[:, -1]
+        place = (position + step)[None, :, None].expand(3, -1, -1)
+        hidden = core.model(inputs_embeds=core.get_input_embeddings()(word[:, None]), attention_mask=mask, use_cache=True,
+                            past_key_values=cache, position_ids=place).last_hidden_state[:, -1]
     return [_group(tokenizer, prompt, ids) for prompt, ids in zip(prompts, torch.stack(said, 1).cpu().split(count))]
 
 # %% ../nbs/23a_rollouts.ipynb #f77f6773
@@ -109,9 +116,10 @@ def pack_group(model, tokenizer, group: Group) -> GroupRow:
     offsets = torch.cat([torch.arange(length) for length in lengths])
     places = front + torch.arange(len(offsets))
     words = torch.cat(group.completions)
-    row = PackedClip(prompt.name, torch.cat([prompt.ids, words]), torch.cat([torch.full((front,), -100), words]),
-                     torch.cat([torch.zeros(front, dtype=torch.long), segments]),
-                     torch.cat([prompt.positions, (start + offsets).expand(3, -1)], 1), torch.zeros(front + len(words)))
+    row = replace(prompt, ids=torch.cat([prompt.ids, words]), labels=torch.cat([torch.full((front,), IGNORE), words]),
+                  segments=torch.cat([torch.zeros(front, dtype=torch.long), segments]),
+                  positions=torch.cat([prompt.positions, (start + offsets).expand(3, -1)], 1),
+                  weights=torch.zeros(front + len(words)))
     return GroupRow(row, torch.where(offsets == 0, front - 1, places - 1), lengths)
 
 # %% ../nbs/23a_rollouts.ipynb #93311639
@@ -119,7 +127,8 @@ def completion_logps(model, tokenizer, groups: list[Group], temperature: float =
     "Log-probabilities (all completions, longest) of the sampled words and their mask, one packed row per group."
     core = bare_model(model)
     rows = [pack_group(model, tokenizer, group) for group in groups]
-    batch = collate(model, [row.row for row in rows], [group.prompt for group in groups], tokenizer.pad_token_id).to(core.device)
+    batch = collate(model, [row.row for row in rows], [group.prompt for group in groups], tokenizer.pad_token_id)
+    batch = batch.to(core.device)
     hidden, found = packed_hidden(model, batch), []
     for states, row, group in zip(hidden, rows, groups):
         words = torch.cat(group.completions).to(core.device)

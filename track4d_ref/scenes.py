@@ -26,6 +26,7 @@ from .textures import PATTERNS
 UP = np.array([0.0, 0.0, 1.0])
 PROPOSALS = 48
 
+# %% ../nbs/03h_scenes.ipynb #5a3d3051
 @dataclass(frozen=True, eq=False)
 class Actor:
     "An object of a scene with its motion."
@@ -42,6 +43,7 @@ class Actor:
         "Of the circle around its footprint."
         return float(np.hypot(*self.size_m[:2]) / 2)
 
+# %% ../nbs/03h_scenes.ipynb #f92716cd
 @dataclass(frozen=True, eq=False)
 class World:
     "What is drawn before anything moves."
@@ -59,6 +61,7 @@ class World:
     @property
     def domain(self) -> Domain: return DOMAINS[self.domain_name]
 
+# %% ../nbs/03h_scenes.ipynb #25e03b88
 @dataclass(frozen=True, eq=False)
 class Scene:
     "Everything of one clip but its pixels."
@@ -67,7 +70,7 @@ class Scene:
     w2c: np.ndarray                   # (T, 4, 4) of the first camera
     actors: tuple[Actor, ...]
 
-# %% ../nbs/03h_scenes.ipynb #66f63fe8
+# %% ../nbs/03h_scenes.ipynb #aafe7307
 class Rejected(Exception):
     "This draw breaks a rule of the request; draw again."
 
@@ -79,6 +82,7 @@ def _place_camera(rng: np.random.Generator, domain: Domain, roll_rad: float) -> 
     eye = rng.uniform(-0.4, 0.4, 3) * (1, 1, 0) - distance * ground + height * UP
     return look_at(eye, eye + ground * np.cos(pitch) + UP * np.sin(pitch), UP, roll_rad), distance
 
+# %% ../nbs/03h_scenes.ipynb #56dc03c0
 def _upright(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, program: str,
              times_s: np.ndarray) -> np.ndarray:
     "Poses (N, T, 4, 4) at these centres with these headings; tossed things tumble about a random axis."
@@ -89,6 +93,7 @@ def _upright(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, 
         rotation = turn_about(axis / np.linalg.norm(axis, axis=-1, keepdims=True), angle) @ rotation
     return pose_from(rotation, centre)
 
+# %% ../nbs/03h_scenes.ipynb #43758a6a
 def _propose(rng: np.random.Generator, world: World, program: str, label: str, size_m: np.ndarray,
              w2c: np.ndarray) -> np.ndarray:
     "Poses (PROPOSALS, T, 4, 4) whose centres pass through the view at a random frame."
@@ -111,6 +116,7 @@ def _propose(rng: np.random.Generator, world: World, program: str, label: str, s
     poses[..., :2, 3] += (here[:, :2] - poses[row, anchor, :2, 3])[:, None]
     return poses
 
+# %% ../nbs/03h_scenes.ipynb #11ba3a23
 def sample_world(rng: np.random.Generator, domain_name: str, height: int, width: int, times_s: np.ndarray,
                  roll_rad: float,
                  physics: str) -> World:
@@ -139,6 +145,7 @@ def _shows(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarra
     clear = (np.linalg.norm(centre - camera_center(w2c), axis=-1) > np.linalg.norm(size_m) / 2 + 0.5).all(1)
     return (inside.mean(1) >= 0.75) & right_size & clear
 
+# %% ../nbs/03h_scenes.ipynb #4ae25e96
 def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: tuple[Prop, ...],
           actors: list[Actor]) -> np.ndarray:
     "Which proposals stay inside the room and touch neither scenery nor the actors placed before."
@@ -155,6 +162,7 @@ def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: tuple[Prop, 
         free &= (apart > radius_m + actor.radius_m + 0.1).all(1)
     return free
 
+# %% ../nbs/03h_scenes.ipynb #8a18fb74
 def _unhidden(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarray,
               actors: list[Actor]) -> np.ndarray:
     "Which proposals neither hide an actor nor are hidden by one in more than a quarter of the frames."
@@ -193,6 +201,7 @@ def _label(rng: np.random.Generator, domain: Domain, program: str) -> str:
     if not fitting: raise Rejected(f'nothing in this domain can run {program}')
     return str(rng.choice(fitting))
 
+# %% ../nbs/03h_scenes.ipynb #4e0c2033
 def camera_fits(w2c: np.ndarray, world: World) -> bool:
     "Whether the camera stays above the floor, inside the room and outside the scenery."
     eye, room = camera_center(w2c), world.room
@@ -202,7 +211,7 @@ def camera_fits(w2c: np.ndarray, world: World) -> bool:
              for prop in world.scenery]
     return bool(inside and not any(solid))
 
-
+# %% ../nbs/03h_scenes.ipynb #f91985a4
 def sample_scene(rng: np.random.Generator, world: World, camera_program: str | None,
                  programs: tuple[str, ...]) -> Scene:
     "One draw of a camera motion and of an actor per program; raises Rejected where it breaks a rule."
@@ -239,6 +248,7 @@ def _actor_parts(actor: Actor, instance: int) -> list[tuple]:
                      actor.world_from_object @ pose))
     return rows
 
+# %% ../nbs/03h_scenes.ipynb #df66440f
 def scene_solids(scene: Scene) -> Solids:
     "All solids of a scene: scenery first (instance 0), then the actors' parts (instances 1, 2, …)."
     still, rows = np.tile(np.eye(4), (len(scene.w2c), 1, 1)), []

@@ -15,20 +15,24 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
+# %% ../nbs/03i_simulator.ipynb #63ddf8ac
+from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-
 from .cameras import pose_from
 from .clips import Clip, SceneObject, View, save_clip
+
+# %% ../nbs/03i_simulator.ipynb #e13099da
 from .domains import DOMAINS
 from .presets import Preset
 from .programs import CAMERA_PROGRAMS, OBJECT_PROGRAMS, turn_about
 from .raycasting import render
 from .scenes import UP, Rejected, Scene, camera_fits, sample_scene, sample_world, scene_solids
 from .shapes import SHAPES
+
+# %% ../nbs/03i_simulator.ipynb #ce25440d
 from .stages import Stage
 from .storage import InputError, read_json, write_json
 
@@ -37,6 +41,7 @@ TRAINING_DOMAINS = ('open', 'open', 'driving', 'indoor', 'tossed')
 ATTEMPTS = 200
 PRESET_KEYS = ('frames', 'resolution', 'fps', 'objects_min', 'objects_max')      # all that a clip depends on
 
+# %% ../nbs/03i_simulator.ipynb #584170cb
 @dataclass(frozen=True)
 class Request:
     "What a caller may ask of a clip; None leaves it to chance."
@@ -55,12 +60,13 @@ class Request:
     smooth: bool = True                              # antialiased colours
     device: str = 'cpu'
 
-# %% ../nbs/03i_simulator.ipynb #584170cb
+# %% ../nbs/03i_simulator.ipynb #08702068
 def _choice(field: str, value, choices) -> None:
     if value not in choices:
         raise InputError(f'simulate_clip: {field} = {value!r} does not exist; '
                          f'choose from {", ".join(choices)}')
 
+# %% ../nbs/03i_simulator.ipynb #fd726182
 def check_request(requests: dict) -> Request:
     "The requests as a `Request`; InputError names an unknown field or value."
     known = [field.name for field in dataclasses.fields(Request)]
@@ -92,6 +98,7 @@ def _draw(rng: np.random.Generator, preset: Preset, request: Request) -> Scene:
                          np.arange(preset.frames) / preset.fps, request.roll_rad, request.physics)
     return sample_scene(rng, world, request.camera_program, programs)
 
+# %% ../nbs/03i_simulator.ipynb #c5702333
 def rig_poses(scene: Scene, request: Request) -> dict[str, np.ndarray]:
     """Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the
     middle of things."""
@@ -119,6 +126,7 @@ def scene_stage(scene: Scene, poses: dict[str, np.ndarray]) -> Stage:
                  np.tile(world.K, (len(w2c), 1, 1)), w2c,
                  world.height, world.width)
 
+# %% ../nbs/03i_simulator.ipynb #9b02fba7
 def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
     """Whether the first camera shows every object on `min_visible` of the picture in at least half of the
     frames."""
@@ -126,6 +134,7 @@ def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
     share = np.stack([(first == number + 1).mean((1, 2)) for number in range(len(scene.actors))])
     return bool(((share >= min_visible).mean(1) >= 0.5).all())
 
+# %% ../nbs/03i_simulator.ipynb #da6d38f2
 def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str,
             meta: dict) -> Clip:
     "The clip of a rendered scene."
@@ -142,7 +151,7 @@ def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarr
                                        actor in enumerate(scene.actors, 1)}}
     return Clip(name, views, objects, world.times_s, UP, 'simulator', 'Apache-2.0', meta)
 
-# %% ../nbs/03i_simulator.ipynb #7f47ddea
+# %% ../nbs/03i_simulator.ipynb #cf87668e
 def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip:
     """Clip `index` of the series `seed`; `requests` are fields of `Request`, e.g. camera_program='pan_left'.
 
@@ -164,6 +173,7 @@ def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip
     raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries '
                      f'(last: {reason}); ask for less')
 
+# %% ../nbs/03i_simulator.ipynb #28d08efa
 def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requests) -> Iterator[Clip]:
     "Clips start … start + count − 1 of the series `seed`, one at a time."
     for index in range(start, start + count): yield simulate_clip(seed, preset, index, **requests)
@@ -180,6 +190,7 @@ def _write_one(job: tuple) -> dict:
     return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'],
             'camera_program': meta['camera_program']}
 
+# %% ../nbs/03i_simulator.ipynb #83aa4c5b
 def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1,
                 **requests) -> Path:
     """Write clips 0 … count − 1 as folder/clip_000000, … and manifest.json, whose path is returned.

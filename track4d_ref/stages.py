@@ -8,7 +8,7 @@ open sky only the room's floor is a surface. Geometry is prepared here in float6
 # %% auto #0
 __all__ = ['CORNERS', 'ORIGIN', 'RAY', 'RIGHT', 'DOWN', 'LIGHT', 'TAPER', 'HALF', 'SUNWARD', 'UPWARD', 'COLOUR', 'CONTRAST',
            'SCALE', 'GLOSS', 'PIXEL', 'LAMP_X', 'LAMP_Y', 'FRAME', 'PATTERN', 'INSTANCE', 'NUMBER', 'KIND', 'Solids',
-           'Room', 'Stage', 'ray_basis', 'Candidates', 'candidates']
+           'Room', 'Stage', 'ray_basis', 'Candidates', 'lamp_directions', 'candidates']
 
 # %% ../nbs/03b_stages.ipynb #70bfde2c
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ class Solids:
     shadow: np.ndarray            # (S,) bool: casts one
     world_from_solid: np.ndarray  # (F, S, 4, 4)
 
+# %% ../nbs/03b_stages.ipynb #dc814663
 @dataclass(frozen=True, eq=False)
 class Room:
     "A box seen from inside; its six faces are ordered low x, high x, low y, high y, floor, ceiling."
@@ -50,6 +51,7 @@ class Room:
     sun: np.ndarray               # (3,) linear RGB
     ambient: np.ndarray           # (3,) linear RGB
 
+# %% ../nbs/03b_stages.ipynb #6983559e
 @dataclass(frozen=True, eq=False)
 class Stage:
     "All that one clip's pictures show."
@@ -69,6 +71,7 @@ def ray_basis(stage: Stage, offset: float) -> np.ndarray:
     grid = np.array([[offset, 1, 0], [offset, 0, 1], [1, 0, 0]], dtype=np.float64)
     return stage.w2c[:, :3, :3].mT @ np.linalg.inv(stage.K) @ grid
 
+# %% ../nbs/03b_stages.ipynb #5844de99
 def _front_points(xyz_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points (..., P, 3) cut at the near plane: those before it and every crossing between two points,
     with a mask of the valid."""
@@ -82,6 +85,7 @@ def _front_points(xyz_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shape = (*xyz_camera.shape[:-2], xyz_camera.shape[-2] ** 2)
     return points.reshape(*shape, 3), np.broadcast_to(above, crosses.shape).reshape(shape)
 
+# %% ../nbs/03b_stages.ipynb #930fcd96
 def _screen_boxes(stage: Stage, xyz_world: np.ndarray, size: tuple[int, int], offset: float) -> np.ndarray:
     """Pixel rectangles (F, S, 4) left, top, width, height around the hulls of points (F, S, P, 3); size 0
     if none is in front."""
@@ -106,8 +110,10 @@ def _screen_boxes(stage: Stage, xyz_world: np.ndarray, size: tuple[int, int], of
     slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12), slice(12, 15), 15, slice(16, 19), slice(19,
         22), slice(22, 25),
     slice(25, 28), slice(28, 31), 31, 32, 33, slice(34, 37), slice(37, 40))          # rows of a pair table
+
 FRAME, PATTERN, INSTANCE, NUMBER, KIND = range(5)                 # rows of its integers
 
+# %% ../nbs/03b_stages.ipynb #b5d3e9e4
 def _pair_table(stage: Stage, offset: float, size: tuple[int, int], casters: bool) -> tuple[np.ndarray, ...]:
     """Numbers (40, P), integers (5, P) and rectangles (P, 4) of every solid in every frame where it, or
     its shadow, may show."""
@@ -138,11 +144,9 @@ def _pair_table(stage: Stage, offset: float, size: tuple[int, int], casters: boo
 
 # %% ../nbs/03b_stages.ipynb #278922ac
 class Candidates:
-    """The pixels inside the rectangles of pairs of one kind, as one flat list, with their rays in unit
-    coordinates."""
+    "The pixels in the rectangles of pairs of one kind, as one flat list, with their rays in unit coordinates."
 
-    def __init__(self, table: np.ndarray, integers: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
-                 device):
+    def __init__(self, table: np.ndarray, integers: np.ndarray, boxes: np.ndarray, size, device):
         move = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)
         self.kind, self.table, self.integers = int(integers[KIND, 0]), move(table), move(integers)
         left, top, width, height = move(boxes.T)
@@ -164,18 +168,17 @@ class Candidates:
         "Values (..., rows) repeated for the pixels of each row."
         return per_row.index_select(-1, self.row)
 
-    def lamp(self, soft: bool) -> torch.Tensor:
-        """Directions (3, N) to the light in unit coordinates; a soft one shines from four corners by
-        turns, pixel by pixel."""
-        middle = self.rows[LIGHT]
-        if not soft: return self.spread(middle)
-        by_column, by_row = self.side
-        return self.spread(middle + by_row * self.rows[LAMP_Y]) + by_column * self.spread(self.rows[LAMP_X])
-
     def hit(self, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         "t (N,) of rays (3, N) in unit coordinates."
-        return INTERSECT[self.kind](origin, direction,
-                                    self.spread(self.rows[TAPER]) if self.kind == FRUSTUM else None)
+        taper = self.spread(self.rows[TAPER]) if self.kind == FRUSTUM else None
+        return INTERSECT[self.kind](origin, direction, taper)
+
+# %% ../nbs/03b_stages.ipynb #d4b55d40
+def lamp_directions(group: Candidates, soft: bool) -> torch.Tensor:
+    "Directions (3, N) to the light in unit coordinates; a soft one shines from four corners, by turns per pixel."
+    middle, (by_column, by_row) = group.rows[LIGHT], group.side
+    if not soft: return group.spread(middle)
+    return group.spread(middle + by_row * group.rows[LAMP_Y]) + by_column * group.spread(group.rows[LAMP_X])
 
 # %% ../nbs/03b_stages.ipynb #103474db
 def candidates(stages: list[Stage], offset: float, size: tuple[int, int], device,

@@ -22,16 +22,21 @@ from .tracks import dense_tracks, object_points
 def select_frames(clip: Clip, frames: np.ndarray) -> Clip:
     "The clip at some of its frames (increasing indices); objects that never appear in them are left out."
     cut = lambda array: None if array is None else array[frames]
-    views = tuple(dataclasses.replace(view, w2c=view.w2c[frames], frames=cut(view.frames), depth_m=cut(view.depth_m),
-                                      instances=cut(view.instances), frame_valid=view.frame_valid[frames]) for view in clip.views)
-    objects = tuple(dataclasses.replace(item, world_from_object=item.world_from_object[frames], present=item.present[frames])
+    views = tuple(dataclasses.replace(view, w2c=view.w2c[frames], frames=cut(view.frames),
+                                      depth_m=cut(view.depth_m),
+                                      instances=cut(view.instances), frame_valid=view.frame_valid[frames])
+                  for view in clip.views)
+    objects = tuple(dataclasses.replace(item, world_from_object=item.world_from_object[frames],
+                                        present=item.present[frames])
                     for item in clip.objects)
-    if all(view.instances is None for view in views): objects = tuple(item for item in objects if item.present.any())
+    if all(view.instances is None for view in views):
+        objects = tuple(item for item in objects if item.present.any())
     return dataclasses.replace(clip, views=views, objects=objects, times_s=clip.times_s[frames])
 
 def resample_time(clip: Clip, fps: float) -> Clip:
     "At most `fps` frames per second: the nearest frame to each wished moment, none twice."
-    if not 0 < fps < 1e6: raise InputError(f'clip {clip.id}: {fps:g} frames per second cannot be; give a positive rate')
+    if not 0 < fps < 1e6:
+        raise InputError(f'clip {clip.id}: {fps:g} frames per second cannot be; give a positive rate')
     steps = int((clip.times_s[-1] - clip.times_s[0]) * fps + 1e-6)
     if steps > 100 * clip.frames_count: return clip
     wished_s = clip.times_s[0] + np.arange(steps + 1) / fps
@@ -47,24 +52,31 @@ def picked(maps: np.ndarray | None, height: int, width: int) -> np.ndarray | Non
 
 def cropped_view(view: View, ratio: float) -> View:
     "The middle of a view with width / height as near to `ratio` as whole pixels allow."
-    width, height = min(view.width, max(1, round(view.height * ratio))), min(view.height, max(1, round(view.width / ratio)))
+    width = min(view.width, max(1, round(view.height * ratio)))
+    height = min(view.height, max(1, round(view.width / ratio)))
     left, top = (view.width - width) // 2, (view.height - height) // 2
     cut = lambda array: None if array is None else array[:, top:top + height, left:left + width]
     K = view.K - [[0, 0, left], [0, 0, top], [0, 0, 0]]
-    return dataclasses.replace(view, K=K, height=height, width=width, frames=cut(view.frames), depth_m=cut(view.depth_m),
+    return dataclasses.replace(view, K=K, height=height, width=width, frames=cut(view.frames),
+                               depth_m=cut(view.depth_m),
                                instances=cut(view.instances))
 
 def resize_view(view: View, height: int, width: int) -> View:
     "A view cut to the shape of height × width and scaled to it."
     view = cropped_view(view, width / height)
     frames = view.frames if view.frames is None else np.stack(
-        [np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)) for frame in view.frames])
-    return dataclasses.replace(view, K=resize_intrinsics(view.K, width / view.width, height / view.height), height=height, width=width,
-                               frames=frames, depth_m=picked(view.depth_m, height, width), instances=picked(view.instances, height, width))
+        [np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+         for frame in view.frames])
+    return dataclasses.replace(view, K=resize_intrinsics(view.K, width / view.width, height / view.height),
+                               height=height, width=width,
+                               frames=frames, depth_m=picked(view.depth_m, height, width),
+                               instances=picked(view.instances, height, width))
 
+# %% ../nbs/07i_standard.ipynb #f8ab72ff
 def resize_clip(clip: Clip, height: int, width: int) -> Clip:
     "All views at height × width pixels, intrinsics following."
-    if not (1 <= height <= 20_000 and 1 <= width <= 20_000): raise InputError(f'clip {clip.id}: cannot resize to {width}×{height}; give 1 to 20000')
+    if not (1 <= height <= 20_000 and 1 <= width <= 20_000):
+        raise InputError(f'clip {clip.id}: cannot resize to {width}×{height}; give 1 to 20000')
     return dataclasses.replace(clip, views=tuple(resize_view(view, height, width) for view in clip.views))
 
 # %% ../nbs/07i_standard.ipynb #a65d34ae
@@ -77,8 +89,10 @@ def box_surface_points(size_m: np.ndarray, count: int, rng: np.random.Generator)
     points[np.arange(count), faces // 2] = np.where(faces % 2 == 0, 0.5, -0.5)
     return points * size_m
 
-def lifted_points(clip: Clip, rng: np.random.Generator, per_object: int = 8, view: int = 0, frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    "Object ids (N,) and world tracks (T, N, 3) of up to `per_object` points: visible pixels of `frame` by depth, else points on boxes."
+def lifted_points(clip: Clip, rng: np.random.Generator, per_object: int = 8, view: int = 0,
+                  frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Object ids (N,) and world tracks (T, N, 3) of up to `per_object` points: visible pixels of `frame` by
+    depth, else points on boxes."""
     chosen = clip.views[view]
     if chosen.depth_m is not None and chosen.instances is not None:
         _, ids, tracks = dense_tracks(clip, view, frame, step=2)
@@ -86,6 +100,7 @@ def lifted_points(clip: Clip, rng: np.random.Generator, per_object: int = 8, vie
         keep = np.concatenate([np.zeros(0, dtype=int), *keep])
         return ids[keep], tracks[:, keep]
     items = [item for item in clip.objects if item.present[frame]]
-    tracks = [object_points(clip, item.id, box_surface_points(item.size_m, per_object, rng)) for item in items]
+    tracks = [object_points(clip, item.id, box_surface_points(item.size_m, per_object, rng))
+              for item in items]
     ids = np.repeat([item.id for item in items], per_object).astype(int)
     return ids, np.concatenate([np.zeros((clip.frames_count, 0, 3)), *tracks], axis=1)

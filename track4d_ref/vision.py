@@ -141,7 +141,7 @@ def dense_scores(model, head: torch.nn.Linear, clips: Iterable[Clip]) -> dict[st
 # %% ../nbs/14a_vision.ipynb #ccbb766a
 def train_vision(out: Path | str, preset: Preset, clips: int = 2200, seconds: float = 480.0, seed: int = 7) -> dict[str, float]:
     "Make a tower from nothing: simulate, pre-train by the clock, score on 64 unseen clips, save with its run card."
-    started, frames, targets = time.time(), [], []
+    started, frames, targets = time.perf_counter(), [], []
     for clip in tqdm(simulate_clips(clips, seed, preset), 'simulating', total=clips, unit='clip'):
         frames.append(clip.view.frames); targets.append(dense_targets(clip))
     model = build_vlm(preset, train_tokenizer([''], 300), seed)
