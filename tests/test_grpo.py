@@ -201,7 +201,7 @@ def test_loss_and_gradients_equal_trl(tokenizer, tmp_path):
     from datasets.table import InMemoryTable
     from trl import GRPOConfig, GRPOTrainer
     model = lively(tokenizer, 3)
-    config = GRPOConfig(output_dir=str(tmp_path), beta=0.07, epsilon=0.2, loss_type='grpo', num_generations=3, per_device_train_batch_size=6,
+    config = GRPOConfig(output_dir=str(tmp_path), beta=0.0, epsilon=0.2, loss_type='grpo', num_generations=3, per_device_train_batch_size=6,
                         gradient_accumulation_steps=1, use_cpu=True, bf16=False, report_to=[], max_completion_length=9, gradient_checkpointing=False)
     trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=config,
                           train_dataset=Dataset(InMemoryTable.from_pydict({'prompt': ['x'] * 6}), fingerprint='six'), processing_class=tokenizer)
@@ -219,7 +219,7 @@ def test_loss_and_gradients_equal_trl(tokenizer, tmp_path):
     rows = [model_inputs(model, tokenizer, [((), g.prompt.dialogues[0])], pad_left=True)['input_ids'][0] for g in groups for _ in g.completions]
     left = lambda values, width: torch.stack([torch.nn.functional.pad(v, (width - len(v), 0)) for v in values])
     width, ids = max(map(len, rows)), torch.nn.utils.rnn.pad_sequence([c for g in groups for c in g.completions], batch_first=True)
-    trainer.current_gradient_accumulation_steps = 1
+    trainer.current_gradient_accumulation_steps, trainer.beta = 1, 0.07     # a beta from the start would ask for a reference by name
     model.train()
     theirs = trainer._compute_loss(model, dict(prompt_ids=left(rows, width), prompt_mask=left([torch.ones_like(r) for r in rows], width), completion_ids=ids,
                                                completion_mask=mask.long(), advantages=advantages, old_per_token_logps=old, ref_per_token_logps=frozen))

@@ -25,7 +25,7 @@ LAYOUT = PatchLayout(8, 2, 2)
 
 @pytest.fixture(scope='module')
 def world():
-    clips = [simulate_clip(4, load_preset('tiny', ('resolution=32',)), index, rig='ring', domain='open', smooth=False, objects=3, min_visible=0.004)
+    clips = [simulate_clip(4, load_preset('tiny', ('resolution=32', 'patch_size=8')), index, rig='ring', domain='open', smooth=False, objects=3, min_visible=0.004)
              for index in range(3)]
     pairs = [(clip, make_dialogue(clip, np.random.default_rng(index))) for index, clip in enumerate(clips)]
     return [make_lesson(clip, dialogue, LAYOUT) for clip, dialogue in pairs if dialogue], clips
