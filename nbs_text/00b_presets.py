@@ -95,7 +95,7 @@ class Preset:
     text_layers: int; text_width: int; text_heads: int; text_kv_heads: int
     vision_layers: int; vision_width: int; vision_heads: int
     train_clips: int; eval_clips: int
-    questions_per_clip: int; batch_clips: int
+    questions_per_type: int; batch_clips: int
     learning_rate: float; weight_decay: float; warmup_fraction: float; gradient_clip: float
     train_seconds: float
     seed: int

@@ -142,7 +142,7 @@ Pair = tuple[ClipExample, list[Record]]
 
 def question_pairs(clip: Clip, preset: Preset, style: Style, rng: np.random.Generator) -> list[Pair]:
     "Examples about one clip in one style, with the records behind them."
-    questions = ask_all(clip, rng, TYPES, 2, load_thresholds(clip.source), style)
+    questions = ask_all(clip, rng, TYPES, preset.questions_per_type, load_thresholds(clip.source), style)
     return list(zip(*examples_from_questions(clip, questions, preset))) if questions else []
 
 def simulated_pairs(count: int, preset: Preset, seed: int, style: Style, seconds: float, tell) -> list[Pair]:

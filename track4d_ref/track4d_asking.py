@@ -91,7 +91,8 @@ def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dia
 
 # %% ../nbs/19b_track4d_asking.ipynb #03734f01
 def found_paths(model: Track4D, lessons: list[Lesson], number: int, rows: list[TurnRow], said: list[tuple[int, ...]],
-                tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None, as_text: bool) -> tuple[dict, tuple | None]:
+                tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None,
+                as_text: bool) -> tuple[dict, tuple | None]:
     "Trajectories (J, 3) by place in the batch, of those that were required and could be read."
     need = [i for i, lesson in enumerate(lessons) if lesson.dialogue.turns[number].returns_path]
     if as_text:

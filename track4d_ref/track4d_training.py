@@ -157,7 +157,8 @@ def train_track4d(model: Track4D, lessons: list[Lesson], plan: Track4DPlan, out:
         if progress >= 1: break
         optimizer.param_groups[0]['lr'] = learning_rate(plan, step, progress)
         rng = np.random.default_rng([plan.seed, step])
-        kind, drawn = history_kind(plan, progress, rng), rng.choice(len(lessons), min(plan.batch, len(lessons)), replace=False)
+        kind = history_kind(plan, progress, rng)
+        drawn = rng.choice(len(lessons), min(plan.batch, len(lessons)), replace=False)
         losses = dialogue_loss(model, [lessons[i] for i in drawn], kind, as_text=plan.as_text)
         optimizer.zero_grad(); losses['total'].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)

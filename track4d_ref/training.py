@@ -20,7 +20,7 @@ from .vlm import build_vlm, load_vlm, save_vlm
 # %% ../nbs/22b_training.ipynb #7755dfb3
 def starting_model(examples: list[ClipExample], preset: Preset, checkpoint: Path | str | None = None):
     "(model, tokenizer): the checkpoint's, or a new tiny model with the shipped tower."
-    if checkpoint: return load_vlm(checkpoint)
+    if checkpoint or preset.base != 'none': return load_vlm(checkpoint or preset.base)
     texts = [turn['content'] for example in examples for dialogue in example.dialogues for turn in dialogue]
     tokenizer = train_tokenizer(texts, preset.vocabulary)
     model = build_vlm(preset, tokenizer, preset.seed)
