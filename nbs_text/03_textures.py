@@ -135,6 +135,9 @@ for axis, name, levels in zip(axes.flat, PATTERNS, bank):
     axis.set(title=name, xticks=[], yticks=[])
 figure.tight_layout()
 
+# %%
+assert bank.min() >= 0 and bank.max() <= 1 and (bank[1:, 0].std((1, 2)) > 0.05).all()     # all but `plain` show
+
 # %% [markdown]
 # ## Levels and looking up
 #

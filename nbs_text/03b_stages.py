@@ -57,6 +57,9 @@ class Solids:
     shadow: np.ndarray            # (S,) bool: casts one
     world_from_solid: np.ndarray  # (F, S, 4, 4)
 
+
+# %%
+#| export
 @dataclass(frozen=True, eq=False)
 class Room:
     "A box seen from inside; its six faces are ordered low x, high x, low y, high y, floor, ceiling."
@@ -72,6 +75,9 @@ class Room:
     sun: np.ndarray               # (3,) linear RGB
     ambient: np.ndarray           # (3,) linear RGB
 
+
+# %%
+#| export
 @dataclass(frozen=True, eq=False)
 class Stage:
     "All that one clip's pictures show."
@@ -118,6 +124,9 @@ def ray_basis(stage: Stage, offset: float) -> np.ndarray:
     grid = np.array([[offset, 1, 0], [offset, 0, 1], [1, 0, 0]], dtype=np.float64)
     return stage.w2c[:, :3, :3].mT @ np.linalg.inv(stage.K) @ grid
 
+
+# %%
+#| export
 def _front_points(xyz_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points (..., P, 3) cut at the near plane: those before it and every crossing between two points,
     with a mask of the valid."""
@@ -131,6 +140,9 @@ def _front_points(xyz_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shape = (*xyz_camera.shape[:-2], xyz_camera.shape[-2] ** 2)
     return points.reshape(*shape, 3), np.broadcast_to(above, crosses.shape).reshape(shape)
 
+
+# %%
+#| export
 def _screen_boxes(stage: Stage, xyz_world: np.ndarray, size: tuple[int, int], offset: float) -> np.ndarray:
     """Pixel rectangles (F, S, 4) left, top, width, height around the hulls of points (F, S, P, 3); size 0
     if none is in front."""
@@ -186,8 +198,12 @@ assert 0 < width < 150 and left == 0
     slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12), slice(12, 15), 15, slice(16, 19), slice(19,
         22), slice(22, 25),
     slice(25, 28), slice(28, 31), 31, 32, 33, slice(34, 37), slice(37, 40))          # rows of a pair table
+
 FRAME, PATTERN, INSTANCE, NUMBER, KIND = range(5)                 # rows of its integers
 
+
+# %%
+#| export
 def _pair_table(stage: Stage, offset: float, size: tuple[int, int], casters: bool) -> tuple[np.ndarray, ...]:
     """Numbers (40, P), integers (5, P) and rectangles (P, 4) of every solid in every frame where it, or
     its shadow, may show."""
@@ -235,11 +251,9 @@ assert pixels[0] < pixels[1] < 120 * 180 * 3
 # %%
 #| export
 class Candidates:
-    """The pixels inside the rectangles of pairs of one kind, as one flat list, with their rays in unit
-    coordinates."""
+    "The pixels in the rectangles of pairs of one kind, as one flat list, with their rays in unit coordinates."
 
-    def __init__(self, table: np.ndarray, integers: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
-                 device):
+    def __init__(self, table: np.ndarray, integers: np.ndarray, boxes: np.ndarray, size, device):
         move = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)
         self.kind, self.table, self.integers = int(integers[KIND, 0]), move(table), move(integers)
         left, top, width, height = move(boxes.T)
@@ -261,18 +275,23 @@ class Candidates:
         "Values (..., rows) repeated for the pixels of each row."
         return per_row.index_select(-1, self.row)
 
-    def lamp(self, soft: bool) -> torch.Tensor:
-        """Directions (3, N) to the light in unit coordinates; a soft one shines from four corners by
-        turns, pixel by pixel."""
-        middle = self.rows[LIGHT]
-        if not soft: return self.spread(middle)
-        by_column, by_row = self.side
-        return self.spread(middle + by_row * self.rows[LAMP_Y]) + by_column * self.spread(self.rows[LAMP_X])
-
     def hit(self, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         "t (N,) of rays (3, N) in unit coordinates."
-        return INTERSECT[self.kind](origin, direction,
-                                    self.spread(self.rows[TAPER]) if self.kind == FRUSTUM else None)
+        taper = self.spread(self.rows[TAPER]) if self.kind == FRUSTUM else None
+        return INTERSECT[self.kind](origin, direction, taper)
+
+
+# %% [markdown]
+# A real lamp has a size, so shadows have soft edges. Four corners of the lamp take turns over neighbouring pixels; the
+# average over a pixel then blends them, without any random numbers and without a second pass.
+
+# %%
+#| export
+def lamp_directions(group: Candidates, soft: bool) -> torch.Tensor:
+    "Directions (3, N) to the light in unit coordinates; a soft one shines from four corners, by turns per pixel."
+    middle, (by_column, by_row) = group.rows[LIGHT], group.side
+    if not soft: return group.spread(middle)
+    return group.spread(middle + by_row * group.rows[LAMP_Y]) + by_column * group.spread(group.rows[LAMP_X])
 
 
 # %%

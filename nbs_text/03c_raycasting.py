@@ -29,7 +29,7 @@ from track4d_ref.cameras import camera_center
 from track4d_ref.solids import FAR, solid_normal
 from track4d_ref.stages import (COLOUR, CONTRAST, GLOSS, HALF, INSTANCE, NUMBER, ORIGIN, PATTERN, PIXEL,
                                 SCALE, SUNWARD,
-                                TAPER, UPWARD, Candidates, Stage, candidates, ray_basis)
+                                TAPER, UPWARD, Candidates, Stage, candidates, lamp_directions, ray_basis)
 from track4d_ref.textures import LEVELS, TEXELS, pattern_bank, sample_pattern
 
 # %%
@@ -94,6 +94,9 @@ class Surface:
     open_air: torch.Tensor | None = None
     shine: torch.Tensor | None = None
 
+
+# %%
+#| export
 def _frame_table(stages: list[Stage], offset: float, device) -> torch.Tensor:
     "Per frame (17, F): origin from the room's middle, ray basis, half room, radians per pixel, open sky."
     tables = []
@@ -106,6 +109,13 @@ def _frame_table(stages: list[Stage], offset: float, device) -> torch.Tensor:
         tables.append(np.concatenate(columns, 1))
     return torch.from_numpy(np.concatenate(tables).T.astype(np.float32)).to(device)
 
+
+# %%
+assert _frame_table([still_life(frames=2)], 0.5, 'cpu').shape == (17, 2)
+
+
+# %%
+#| export
 def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], device) -> Surface:
     "Rays of all pixels and the room behind everything; walls and ceiling of an open one are sky (FAR)."
     count, (height, width) = frames.shape[1], size
@@ -186,6 +196,9 @@ FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0
 # share of the ambient light; ceilings get it back from the floor
 OPEN_AIR = np.array([0.75, 0.75, 0.75, 0.75, 1.0, 0.9])
 
+
+# %%
+#| export
 def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, bank: torch.Tensor) -> None:
     "Albedo, diffuse and open-air factors of the room at every pixel."
     device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n,
@@ -217,6 +230,13 @@ def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, ban
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / (vectors * vectors).sum(0).sqrt()
 
+
+# %%
+assert torch.allclose(_unit(torch.tensor([[3.0], [0.0], [4.0]])).ravel(), torch.tensor([0.6, 0.0, 0.8]))
+
+
+# %%
+#| export
 def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: torch.Tensor,
                   bank: torch.Tensor) -> None:
     "The same for the pixels that show solids, plus a highlight (Blinn's half vector to the 16th power)."
@@ -242,6 +262,10 @@ def _paint_solids(surface: Surface, group: Candidates, winner: torch.Tensor, t: 
     surface.shine[pixel] = table[GLOSS] * shine * (towards > 0)
 
 
+# %% [markdown]
+# A shadow ray starts at the visible point and runs to the lamp. A solid does not shade itself here: the side turned away
+# from the light is dark already, by the cosine, and testing it again would only add speckles from rounding.
+
 # %%
 #| export
 def _cast_shadows(surface: Surface, groups: list[Candidates], soft: bool) -> None:
@@ -249,12 +273,19 @@ def _cast_shadows(surface: Surface, groups: list[Candidates], soft: bool) -> Non
     lit = torch.ones_like(surface.diffuse)
     for group in groups:
         point = group.origin + surface.depth_m.index_select(0, group.pixel).clamp(max=1e3) * group.direction
-        blocked = group.hit(point, group.lamp(soft)) < FAR / 2
+        blocked = group.hit(point, lamp_directions(group, soft)) < FAR / 2
         caster = group.spread(group.integers[NUMBER, group.pair_of_row])
         other = surface.number.index_select(0, group.pixel) != caster
         lit.scatter_reduce_(0, group.pixel, 1 - (blocked & other).float(), 'amin')
     surface.diffuse, surface.shine = surface.diffuse * lit, surface.shine * lit
 
+
+# %% [markdown]
+# The last step is arithmetic on flat arrays: ambient light times the open share of the sky, plus sunlight where nothing is in
+# the way, plus the highlight. Pixels without a surface take the sky's gradient, from horizon to zenith.
+
+# %%
+#| export
 def _light(surface: Surface, stages: list[Stage]) -> torch.Tensor:
     "Linear RGB (3, N) from albedo, ambient light, sun and sky."
     lamps = [np.concatenate([s.room.ambient, s.room.sun, *s.room.sky])[:, None].repeat(len(s.w2c), 1)
@@ -291,6 +322,9 @@ def _cast(stages: list[Stage], offset: float, size: tuple[int, int], device) -> 
     _cast_shadows(surface, candidates(stages, offset, size, device, casters=True), soft=offset == 0)
     return surface.depth_m, surface.instance, _light(surface, stages)
 
+
+# %%
+#| export
 @torch.inference_mode()
 def render(stages: list[Stage], device: str = 'cpu',
            smooth: bool = True) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -99,18 +99,19 @@ def _handheld(rng: np.random.Generator, times_s: np.ndarray,
     waves = (waves - waves[0]) * strength
     return waves[:, :3] * 0.02, waves[:, 3:] * np.radians(0.5)
 
+
+# %%
+#| export
 def camera_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, first_w2c: np.ndarray,
-                  up: np.ndarray,
-                  distance_m: float, target_m: np.ndarray | None = None) -> np.ndarray:
+                  up: np.ndarray, distance_m: float, target_m: np.ndarray | None = None) -> np.ndarray:
     """`w2c` (T, 4, 4) of a camera that starts at `first_w2c` (4, 4) and runs e.g. 'forward+pan_left'.
 
-    `distance_m` to the scene sets the size of translations and the centre of orbits; `target_m` (T,
-        3) is followed."""
+    `distance_m` sets the size of translations and the centre of orbits; `target_m` (T, 3) is followed."""
     shift, angles, part = np.zeros((len(times_s), 3)), np.zeros((len(times_s), 3)), _progress(rng, times_s)
     turn = np.broadcast_to(np.eye(3), (len(times_s), 3, 3))
     for name in program.split('+'):
-        if name in TRANSLATIONS: shift += np.outer(part, TRANSLATIONS[name]) * distance_m * rng.uniform(0.2,
-            0.35)
+        if name in TRANSLATIONS:
+            shift += np.outer(part, TRANSLATIONS[name]) * distance_m * rng.uniform(0.2, 0.35)
         elif name in ROTATIONS:
             most = np.radians(rng.uniform(20, 40))
             angles += np.outer(part, ROTATIONS[name]) * (most * 0.6 if name.startswith('tilt') else most)
@@ -125,12 +126,14 @@ def camera_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, f
             shake_m, shake_rad = _handheld(rng, times_s, rng.uniform(0.7, 1.3))
             shift, angles = shift + shake_m, angles + shake_rad
         elif name != 'static':
-            raise InputError(f'camera program {name!r} does not exist; '
-                             f'combine {", ".join(CAMERA_PROGRAMS)} with +')
+            raise InputError(f'camera program {name!r} does not exist; see CAMERA_PROGRAMS')
     rotation = turn @ camera_rotation(*angles.T)  # camera t in camera 0
     move = pose_from(rotation.mT, -(rotation.mT @ shift[..., None])[..., 0])
     return move @ first_w2c
 
+
+# %%
+#| export
 def _progress(rng: np.random.Generator, times_s: np.ndarray) -> np.ndarray:
     "From 0 to 1 over the clip (T,), between uniform and gently eased."
     part = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
@@ -187,6 +190,9 @@ def _turn_profile(rng: np.random.Generator, program: str, count: int, part: np.n
     if program.startswith('spinning'): return sign * np.radians(rng.uniform(90, 240, (count, 1))) * part
     return np.zeros((count, 1)) * part
 
+
+# %%
+#| export
 def object_motion(rng: np.random.Generator, program: str, times_s: np.ndarray, count: int,
                   path_m: tuple[float, float], agent: bool) -> tuple[np.ndarray, np.ndarray]:
     """`count` random runs of a program: displacement (count, T, 3) in metres, heading (count, T) in radians.

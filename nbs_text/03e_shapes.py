@@ -40,7 +40,8 @@ torch.set_num_threads(1)                     # small pictures: threads would wai
 # %% [markdown]
 # ## Ten colours
 #
-# Colours must have one name each, for people and for a tokenizer. Light is added in linear units, so display values are squared.
+# A question names a thing by colour and kind, so both vocabularies are small and every word is unmistakable. That is a choice
+# for learning: real captions are richer, and the readers of real data bring them. Colours must have one name each, for people and for a tokenizer. Light is added in linear units, so display values are squared.
 
 # %%
 #| export
@@ -135,7 +136,8 @@ for parts in (CAR, PERSON, TRUCK, ROBOT):
 # %% [markdown]
 # ## Shapes and sizes
 #
-# All parts stay inside [-1, 1]³, so an object's box really contains it. Sizes are toy-like in most domains: at 112 pixels a real
+# A label maps to parts, a smallest and a largest size. The first six labels belong to the domains used for training; egg, bucket,
+# plank, lamp, truck and robot are kept for the held-out one. All parts stay inside [-1, 1]³, so an object's box really contains it. Sizes are toy-like in most domains: at 112 pixels a real
 # street would be empty. Wheels keep equal radii whatever the car's proportions, so they are sized along one axis only.
 
 # %%
@@ -227,7 +229,8 @@ figure.tight_layout()
 # %% [markdown]
 # ## Which way does it face?
 #
-# The same car and person from eight sides. If the front could be mistaken for the rear here, "moves forward" would be a riddle.
+# Agents are drawn at any heading, so each side will be seen. The camera stands at the lower left; at 0° the front points away
+# from it along world x, and angles grow counterclockwise seen from above. The same car and person from eight sides. If the front could be mistaken for the rear here, "moves forward" would be a riddle.
 
 # %%
 figure, axes = plt.subplots(2, 8, figsize=(9.5, 2.5), dpi=80)

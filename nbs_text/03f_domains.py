@@ -47,10 +47,20 @@ SIMPLE = ('static', 'static', *TRANSLATIONS, *ROTATIONS, 'orbit_left', 'orbit_ri
 MIXED = ('forward+pan_left', 'forward+pan_right', 'left+pan_right', 'right+pan_left', 'up+tilt_down',
          'down+tilt_up',
          'forward+left', 'forward+right', 'backward+up')
+
 MOVES = ('static', 'straight', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right',
          'spinning_left',
          'spinning_right')
 
+
+# %% [markdown]
+# Habits belong to a source as much as looks do. A car's camera mostly moves forward and pans with the road; a hand-held one
+# trembles; a tripod pans, tilts and rolls. A model that learns from one source alone learns its habits as if they were laws,
+# and fails on the next source. So each row below also fixes which camera and object programs occur, how often (repeated names
+# are drawn more often), and how far things travel in a clip.
+
+# %%
+#| export
 @dataclass(frozen=True)
 class Domain:
     "Ranges (low, high) and choices from which a clip of this domain is drawn."
@@ -81,39 +91,48 @@ assert not set(SIMPLE) & set(MIXED) and len(set(MOVES)) == 8
 # %%
 #| export
 THINGS = ('ball', 'box', 'cylinder', 'cone', 'car', 'person')
+
+# %%
+#| export
 DOMAINS = {
     'open': Domain(THINGS, ((14, 20), (14, 20)), (8, 8), True,
-                   ('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'),
-                   ('plain',), (1.4, 2.2), (-20, -11), (56, 70), (3.8, 5.4)),
+                   floors=('checker', 'tiles', 'clouds', 'speckle', 'wood', 'bricks'), walls=('plain',),
+                   eye_m=(1.4, 2.2), pitch_deg=(-20, -11), fov_deg=(56, 70), distance_m=(3.8, 5.4)),
     'driving': Domain(('car', 'car', 'car', 'person', 'box', 'cone'), ((60, 60), (60, 60)), (20, 20), True,
-                      ('clouds', 'speckle'),
-                      ('plain',), (1.8, 2.4), (-13, -8), (58, 72), (7.5, 10.5),
-                      ('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left',
-                       'forward+pan_right', 'pan_left',
-                       'pan_right', 'follow', 'right', 'left'),
-                      ('static', 'straight', 'straight', 'accelerating', 'turning_left', 'turning_right',
-                       'curved'),
-                      (3.5, 8.0), 1.8, 12.0, (35, 60), (-0.08, 0.1), 'street', 40.0),
-    'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3),
-                     False,
-                     ('wood', 'wood', 'tiles', 'speckle', 'checker'), ('speckle', 'bricks', 'clouds',
-                         'stripes', 'tiles'),
-                     (1.45, 1.75), (-22, -12), (65, 80), (3.6, 4.6),
-                     tuple(f'{name}+handheld' for name in SIMPLE + MIXED), MOVES, (1.0, 2.0), 0.7, 180.0, (50,
-                         70), (0.02, 0.16),
-                     'furniture'),
+                      floors=('clouds', 'speckle'), walls=('plain',),
+                      eye_m=(1.8, 2.4), pitch_deg=(-13, -8), fov_deg=(58, 72), distance_m=(7.5, 10.5),
+                      camera_programs=('forward', 'forward', 'forward', 'static', 'backward', 'forward+pan_left',
+                                       'forward+pan_right', 'pan_left', 'pan_right', 'follow', 'right', 'left'),
+                      object_programs=('static', 'straight', 'straight', 'accelerating', 'turning_left',
+                                       'turning_right', 'curved'),
+                      path_m=(3.5, 8.0), size_scale=1.8, yaw_deg=12.0, sun_deg=(35, 60), warmth=(-0.08, 0.1),
+                      scenery='street', ring_deg=40.0),
+}
+
+# %% [markdown]
+# Indoors the camera is in somebody's hand, so every program trembles. Where things are tossed, the view is level and the
+# ceiling high. The last row is the held-out one.
+
+# %%
+#| export
+DOMAINS |= {
+    'indoor': Domain(('ball', 'box', 'cylinder', 'person', 'cone'), ((5.0, 6.5), (5.0, 6.5)), (2.7, 3.3), False,
+                     floors=('wood', 'wood', 'tiles', 'speckle', 'checker'),
+                     walls=('speckle', 'bricks', 'clouds', 'stripes', 'tiles'),
+                     eye_m=(1.45, 1.75), pitch_deg=(-22, -12), fov_deg=(65, 80), distance_m=(3.6, 4.6),
+                     camera_programs=tuple(f'{name}+handheld' for name in SIMPLE + MIXED),
+                     path_m=(1.0, 2.0), size_scale=0.7, sun_deg=(50, 70), warmth=(0.02, 0.16), scenery='furniture'),
     'tossed': Domain(('ball', 'ball', 'box', 'cylinder', 'cone'), ((6, 8), (6, 8)), (5, 6), False,
-                     ('tiles', 'clouds', 'checker'),
-                     ('clouds', 'speckle', 'stripes'), (1.3, 1.9), (-10, -3), (55, 70), (4.0, 5.5), SIMPLE,
-                     ('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right'), (0.9,
-                         2.8), 0.8),
+                     floors=('tiles', 'clouds', 'checker'), walls=('clouds', 'speckle', 'stripes'),
+                     eye_m=(1.3, 1.9), pitch_deg=(-10, -3), fov_deg=(55, 70), distance_m=(4.0, 5.5),
+                     camera_programs=SIMPLE, path_m=(0.9, 2.8), size_scale=0.8,
+                     object_programs=('tossed', 'tossed', 'static', 'straight', 'spinning_left', 'spinning_right')),
     'heldout': Domain(('egg', 'bucket', 'plank', 'lamp', 'truck', 'robot'), ((9, 12), (7, 10)), (4, 5), False,
-                      ('zigzag', 'terrazzo', 'dots'), ('zigzag', 'windows', 'terrazzo'), (2.3, 3.1), (-30,
-                          -20), (48, 56), (6.0, 7.5),
-                      MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward', 'static',
-                               'roll_clockwise',
-                               'roll_counterclockwise'), MOVES, (1.4, 3.0), 1.1, 180.0, (55, 75), (-0.16,
-                                   -0.06)),
+                      floors=('zigzag', 'terrazzo', 'dots'), walls=('zigzag', 'windows', 'terrazzo'),
+                      eye_m=(2.3, 3.1), pitch_deg=(-30, -20), fov_deg=(48, 56), distance_m=(6.0, 7.5),
+                      camera_programs=MIXED + ('orbit_left', 'orbit_right', 'follow', 'left', 'right', 'backward',
+                                               'static', 'roll_clockwise', 'roll_counterclockwise'),
+                      path_m=(1.4, 3.0), size_scale=1.1, sun_deg=(55, 75), warmth=(-0.16, -0.06)),
 }
 
 # %%
@@ -145,6 +164,14 @@ def _surface_colours(rng: np.random.Generator, pattern: str, floor: bool) -> np.
         pair = np.stack([light - rng.uniform(0.14, 0.3), light])
     return linear(*pair.clip(0.03, 0.97).ravel()).reshape(2, 3)
 
+
+# %% [markdown]
+# The light comes from one direction, with a warm or a cold tint and a complementary tint in the shade, as outdoors. Its height
+# is limited: a low sun would throw shadows across the whole floor. Patterns repeat every two to four metres on the floor, so a
+# step of the camera is a visible fraction of a period, and two periods cannot be mistaken for one.
+
+# %%
+#| export
 def sample_room(rng: np.random.Generator, domain: Domain) -> Room:
     "A room of this domain with its floor at z = 0, its surfaces and its light."
     half_x, half_y = (rng.uniform(*limits) for limits in domain.half_room_m)
@@ -195,6 +222,13 @@ class Prop:
     period_m: float = 2.0
     taper: float = 1.0
 
+
+# %% [markdown]
+# A street is drawn along world x, and the camera looks along it within twelve degrees. Houses stand far enough away that a
+# turning car does not touch them; trees stand between. Each dash of the middle line is a solid of its own, one centimetre high.
+
+# %%
+#| export
 def _street(rng: np.random.Generator, room: Room) -> list[Prop]:
     "A road along x with a dashed middle line, houses on both sides and trees between."
     road = rng.uniform(4.5, 5.5)
@@ -216,6 +250,13 @@ def _street(rng: np.random.Generator, room: Room) -> list[Prop]:
             props.append(Prop(ELLIPSOID, (x + 7, y, height + 1.0), (1.2, 1.2, 1.3), leaf, 'speckle', 3.0))
     return props
 
+
+# %% [markdown]
+# A room gets one piece of furniture per wall and a rug in the middle. Both are plain boxes with wood or woven patterns: the aim
+# is parallax at several depths, not an inventory.
+
+# %%
+#| export
 def _furniture(rng: np.random.Generator, room: Room) -> list[Prop]:
     "Shelves, tables' blocks and a rug along the walls."
     props = []
@@ -232,6 +273,12 @@ def _furniture(rng: np.random.Generator, room: Room) -> list[Prop]:
                       str(rng.choice(['zigzag', 'stripes', 'dots'])), 1.2))
     return props
 
+
+# %% [markdown]
+# One function chooses. A new domain adds a word here and a function above; nothing else in the simulator has to know.
+
+# %%
+#| export
 def sample_scenery(rng: np.random.Generator, domain: Domain, room: Room) -> list[Prop]:
     "The still solids of a clip of this domain."
     return {'street': _street, 'furniture': _furniture, 'none': lambda rng, room: []}[domain.scenery](rng,

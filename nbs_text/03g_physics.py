@@ -84,6 +84,9 @@ def _rotation(quaternion: np.ndarray) -> np.ndarray:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
+
+# %%
+#| export
 def toss(rng: np.random.Generator, times_s: np.ndarray, label: str, size_m: np.ndarray, count: int,
          path_m: tuple[float, float]) -> np.ndarray:
     """Poses (count, T, 4, 4) of things thrown up from 0.5 … 1.5 m with a random spin, by MuJoCo;
@@ -129,6 +132,8 @@ axes[0, 0].set_ylabel('height (m)')
 assert all(runs[..., 2, 3].min() > 0.1 for runs in poses.values())
 
 # %% [markdown]
+# ## What contact changes
+#
 # Real contacts differ from parabolas where it matters for questions about rotation: a box that lands on an edge starts to spin.
 # The angle through which each thing has turned:
 

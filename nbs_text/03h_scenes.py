@@ -52,6 +52,9 @@ torch.set_num_threads(1)                     # small pictures: threads would wai
 UP = np.array([0.0, 0.0, 1.0])
 PROPOSALS = 48
 
+
+# %%
+#| export
 @dataclass(frozen=True, eq=False)
 class Actor:
     "An object of a scene with its motion."
@@ -68,6 +71,13 @@ class Actor:
         "Of the circle around its footprint."
         return float(np.hypot(*self.size_m[:2]) / 2)
 
+
+# %% [markdown]
+# The world comes first: room, scenery, lens and the camera's first pose. Then a camera motion and one actor after the other
+# are added. Each record is frozen, so a rejected draw leaves nothing behind.
+
+# %%
+#| export
 @dataclass(frozen=True, eq=False)
 class World:
     "What is drawn before anything moves."
@@ -85,6 +95,9 @@ class World:
     @property
     def domain(self) -> Domain: return DOMAINS[self.domain_name]
 
+
+# %%
+#| export
 @dataclass(frozen=True, eq=False)
 class Scene:
     "Everything of one clip but its pixels."
@@ -104,6 +117,10 @@ assert Actor('box', 'red', 'static', np.array([0.6, 0.8, 0.5]), np.eye(4)[None],
 # A thing must be seen, so proposals start from the picture: choose a frame, a column and a distance, stand the thing there on
 # the floor, and run its motion forward and backward from that moment. Forty-eight proposals cost little more than one.
 
+# %% [markdown]
+# The camera looks at the middle of things from a distance and height of its domain, in any direction, pitched down a little.
+# `roll_rad` tilts its head; everything that follows is computed from the pose, so a rolled camera needs no special case.
+
 # %%
 #| export
 class Rejected(Exception):
@@ -117,6 +134,17 @@ def _place_camera(rng: np.random.Generator, domain: Domain, roll_rad: float) -> 
     eye = rng.uniform(-0.4, 0.4, 3) * (1, 1, 0) - distance * ground + height * UP
     return look_at(eye, eye + ground * np.cos(pitch) + UP * np.sin(pitch), UP, roll_rad), distance
 
+
+# %%
+w2c, distance = _place_camera(np.random.default_rng(0), DOMAINS['open'], roll_rad=0.3)
+assert 1.4 <= camera_center(w2c)[2] <= 2.2 and abs(w2c[0, 2]) > 0.2              # rolled: its x axis leaves the horizon
+
+
+# %% [markdown]
+# Upright things have a heading only. Tossed ones turn about a random axis at a steady rate, unless MuJoCo moves them.
+
+# %%
+#| export
 def _upright(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, program: str,
              times_s: np.ndarray) -> np.ndarray:
     "Poses (N, T, 4, 4) at these centres with these headings; tossed things tumble about a random axis."
@@ -127,6 +155,14 @@ def _upright(rng: np.random.Generator, centre: np.ndarray, heading: np.ndarray, 
         rotation = turn_about(axis / np.linalg.norm(axis, axis=-1, keepdims=True), angle) @ rotation
     return pose_from(rotation, centre)
 
+
+# %%
+level = _upright(np.random.default_rng(0), np.zeros((2, 3, 3)), np.full((2, 3), 0.5), 'straight', np.arange(3.0))
+assert np.allclose(level[..., 2, :3], (0, 0, 1))                                 # upright stays upright
+
+
+# %%
+#| export
 def _propose(rng: np.random.Generator, world: World, program: str, label: str, size_m: np.ndarray,
              w2c: np.ndarray) -> np.ndarray:
     "Poses (PROPOSALS, T, 4, 4) whose centres pass through the view at a random frame."
@@ -149,6 +185,9 @@ def _propose(rng: np.random.Generator, world: World, program: str, label: str, s
     poses[..., :2, 3] += (here[:, :2] - poses[row, anchor, :2, 3])[:, None]
     return poses
 
+
+# %%
+#| export
 def sample_world(rng: np.random.Generator, domain_name: str, height: int, width: int, times_s: np.ndarray,
                  roll_rad: float,
                  physics: str) -> World:
@@ -193,6 +232,13 @@ def _shows(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarra
     clear = (np.linalg.norm(centre - camera_center(w2c), axis=-1) > np.linalg.norm(size_m) / 2 + 0.5).all(1)
     return (inside.mean(1) >= 0.75) & right_size & clear
 
+
+# %% [markdown]
+# Footprints are circles and scenery is a set of boxes on the ground. A distance between a circle and a box is one line of
+# numpy for all proposals and all frames at once; nothing more exact is needed, since a margin is wanted anyway.
+
+# %%
+#| export
 def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: tuple[Prop, ...],
           actors: list[Actor]) -> np.ndarray:
     "Which proposals stay inside the room and touch neither scenery nor the actors placed before."
@@ -209,6 +255,18 @@ def _free(centre: np.ndarray, radius_m: float, room: Room, scenery: tuple[Prop, 
         free &= (apart > radius_m + actor.radius_m + 0.1).all(1)
     return free
 
+
+# %%
+assert _free(np.zeros((1, 8, 3)) + (0, 0, 0.4), 0.4, world.room, (), []).all()
+assert not _free(np.zeros((1, 8, 3)) + (99, 0, 0.4), 0.4, world.room, (), []).any()
+
+
+# %% [markdown]
+# Hiding is judged with discs in the picture: if the nearer thing's disc covers the centre of the farther one in more than a
+# quarter of the frames, the proposal goes. This is coarse and cheap; the exact count of pixels comes after rendering.
+
+# %%
+#| export
 def _unhidden(centre: np.ndarray, size_m: np.ndarray, K: np.ndarray, w2c: np.ndarray,
               actors: list[Actor]) -> np.ndarray:
     "Which proposals neither hide an actor nor are hidden by one in more than a quarter of the frames."
@@ -274,6 +332,18 @@ def _label(rng: np.random.Generator, domain: Domain, program: str) -> str:
     if not fitting: raise Rejected(f'nothing in this domain can run {program}')
     return str(rng.choice(fitting))
 
+
+# %%
+labels = {_label(np.random.default_rng(seed), DOMAINS['open'], 'turning_left') for seed in range(20)}
+assert labels == {'car', 'person'}
+
+
+# %% [markdown]
+# The camera has rules of its own. It must stay above the floor, inside the walls and outside the furniture, for the whole clip.
+# A program that fails, such as "backward" with the wall behind, rejects the draw, and the next draw starts elsewhere.
+
+# %%
+#| export
 def camera_fits(w2c: np.ndarray, world: World) -> bool:
     "Whether the camera stays above the floor, inside the room and outside the scenery."
     eye, room = camera_center(w2c), world.room
@@ -284,6 +354,18 @@ def camera_fits(w2c: np.ndarray, world: World) -> bool:
     return bool(inside and not any(solid))
 
 
+# %%
+sunk = world.first_w2c[None].copy()
+sunk[0, :3, 3] += sunk[0, :3, :3] @ (0, 0, 5.0)                                  # five metres down
+assert camera_fits(world.first_w2c[None], world) and not camera_fits(sunk, world)
+
+
+# %% [markdown]
+# The order matters for `follow` alone: there the first actor moves, the camera copies its displacement, and all others are
+# placed with the camera's final path in view. In every other case the camera comes first.
+
+# %%
+#| export
 def sample_scene(rng: np.random.Generator, world: World, camera_program: str | None,
                  programs: tuple[str, ...]) -> Scene:
     "One draw of a camera motion and of an actor per program; raises Rejected where it breaks a rule."
@@ -344,6 +426,13 @@ def _actor_parts(actor: Actor, instance: int) -> list[tuple]:
                      actor.world_from_object @ pose))
     return rows
 
+
+# %% [markdown]
+# The first solids are scenery. Actors are numbered from one in the order of their placement, and this number is the id in the
+# instance map, in `Clip.objects` and in every question asked later.
+
+# %%
+#| export
 def scene_solids(scene: Scene) -> Solids:
     "All solids of a scene: scenery first (instance 0), then the actors' parts (instances 1, 2, …)."
     still, rows = np.tile(np.eye(4), (len(scene.w2c), 1, 1)), []
@@ -357,6 +446,10 @@ def scene_solids(scene: Scene) -> Solids:
     columns = [np.array(column) for column in zip(*rows)]
     return Solids(*columns[:-1], columns[-1].swapaxes(0, 1))
 
+
+# %%
+solids = scene_solids(draw(1)[0])
+assert set(solids.instance) == {1, 2, 3} and solids.world_from_solid.shape[:2] == (8, len(solids.kind))
 
 # %%
 scene, _ = draw(5, camera='orbit_left')

@@ -25,20 +25,27 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
+# %%
+#| export
+from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-
 from track4d_ref.cameras import pose_from
 from track4d_ref.clips import Clip, SceneObject, View, save_clip
+
+# %%
+#| export
 from track4d_ref.domains import DOMAINS
 from track4d_ref.presets import Preset
 from track4d_ref.programs import CAMERA_PROGRAMS, OBJECT_PROGRAMS, turn_about
 from track4d_ref.raycasting import render
 from track4d_ref.scenes import UP, Rejected, Scene, camera_fits, sample_scene, sample_world, scene_solids
 from track4d_ref.shapes import SHAPES
+
+# %%
+#| export
 from track4d_ref.stages import Stage
 from track4d_ref.storage import InputError, read_json, write_json
 
@@ -62,6 +69,9 @@ TRAINING_DOMAINS = ('open', 'open', 'driving', 'indoor', 'tossed')
 ATTEMPTS = 200
 PRESET_KEYS = ('frames', 'resolution', 'fps', 'objects_min', 'objects_max')      # all that a clip depends on
 
+
+# %%
+#| export
 @dataclass(frozen=True)
 class Request:
     "What a caller may ask of a clip; None leaves it to chance."
@@ -88,6 +98,13 @@ def _choice(field: str, value, choices) -> None:
         raise InputError(f'simulate_clip: {field} = {value!r} does not exist; '
                          f'choose from {", ".join(choices)}')
 
+
+# %% [markdown]
+# Checking happens before any work. Names are compared with the tables of programs and domains, numbers with their ranges, and
+# the count of objects with the list of programs.
+
+# %%
+#| export
 def check_request(requests: dict) -> Request:
     "The requests as a `Request`; InputError names an unknown field or value."
     known = [field.name for field in dataclasses.fields(Request)]
@@ -133,6 +150,13 @@ def _draw(rng: np.random.Generator, preset: Preset, request: Request) -> Scene:
                          np.arange(preset.frames) / preset.fps, request.roll_rad, request.physics)
     return sample_scene(rng, world, request.camera_program, programs)
 
+
+# %% [markdown]
+# All cameras share one lens. For a ring, the turn is about a vertical line through the middle of the actors, so the cameras keep
+# their heights. In a street a full circle would end inside the houses; there the ring spans forty degrees.
+
+# %%
+#| export
 def rig_poses(scene: Scene, request: Request) -> dict[str, np.ndarray]:
     """Named `w2c` (T, 4, 4) of all cameras: one; a rectified pair; or the first one turned around the
     middle of things."""
@@ -172,6 +196,14 @@ def scene_stage(scene: Scene, poses: dict[str, np.ndarray]) -> Stage:
                  np.tile(world.K, (len(w2c), 1, 1)), w2c,
                  world.height, world.width)
 
+
+# %% [markdown]
+# Rules on geometry were coarse, so pixels decide. An object that covers less than 0.15 % of the picture, nineteen pixels at
+# 112 × 112, in more than half of the frames cannot be asked about. The draw is repeated with the same generator, which has
+# moved on; the clip still depends on nothing but seed and number.
+
+# %%
+#| export
 def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
     """Whether the first camera shows every object on `min_visible` of the picture in at least half of the
     frames."""
@@ -179,6 +211,13 @@ def _all_shown(scene: Scene, instances: np.ndarray, min_visible: float) -> bool:
     share = np.stack([(first == number + 1).mean((1, 2)) for number in range(len(scene.actors))])
     return bool(((share >= min_visible).mean(1) >= 0.5).all())
 
+
+# %% [markdown]
+# The record says what was asked: domain, camera program and object programs are kept in `meta`. Questions must not read them,
+# they measure geometry; but balance and error analysis may.
+
+# %%
+#| export
 def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarray, ...], name: str,
             meta: dict) -> Clip:
     "The clip of a rendered scene."
@@ -195,6 +234,10 @@ def _record(scene: Scene, poses: dict[str, np.ndarray], pictures: tuple[np.ndarr
                                        actor in enumerate(scene.actors, 1)}}
     return Clip(name, views, objects, world.times_s, UP, 'simulator', 'Apache-2.0', meta)
 
+
+# %% [markdown]
+# One function makes one clip. Two hundred failed draws in a row mean that the request contradicts itself, and the error says which
+# rule failed last.
 
 # %%
 #| export
@@ -219,6 +262,9 @@ def simulate_clip(seed: int, preset: Preset, index: int = 0, **requests) -> Clip
     raise InputError(f'simulate_clip: no scene fits {requests} after {ATTEMPTS} tries '
                      f'(last: {reason}); ask for less')
 
+
+# %%
+#| export
 def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requests) -> Iterator[Clip]:
     "Clips start … start + count − 1 of the series `seed`, one at a time."
     for index in range(start, start + count): yield simulate_clip(seed, preset, index, **requests)
@@ -300,6 +346,9 @@ def _write_one(job: tuple) -> dict:
     return {'path': target.name, 'sha256': digest.hexdigest(), 'domain': meta['domain'],
             'camera_program': meta['camera_program']}
 
+
+# %%
+#| export
 def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, workers: int = 1,
                 **requests) -> Path:
     """Write clips 0 … count − 1 as folder/clip_000000, … and manifest.json, whose path is returned.
