@@ -67,7 +67,8 @@ def separate_step(model, tokenizer, prompt, options, generator) -> dict:
     begin, sample = now(options), (prompt.videos, prompt.dialogues[0])
     inputs = on_device(model_inputs(model, tokenizer, [sample] * options.group, pad_left=True), model)
     with torch.no_grad():
-        out = model.generate(**inputs, do_sample=True, top_k=0, min_new_tokens=options.words, max_new_tokens=options.words,
+        never = [model.config.video_token_id, model.config.image_token_id]
+        out = model.generate(**inputs, do_sample=True, top_k=0, suppress_tokens=never, min_new_tokens=options.words, max_new_tokens=options.words,
                              pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     sampled, front = now(options), inputs['input_ids'].shape[1]
     completions, advantages = out[:, front:], random_advantages(options, model.lm_head.weight)
@@ -116,7 +117,9 @@ def measure(options) -> dict:
         torch.cuda.reset_peak_memory_stats()
     for number in range(options.repeats + 1):
         model.zero_grad(set_to_none=True)
+        begin = time.process_time()
         runs.append(step(model, tokenizer, prompt, options, torch.Generator().manual_seed(number)))
+        runs[-1]['processor_s'] = time.process_time() - begin
     median = {key: float(np.median([run[key] for run in runs[1:]])) for key in runs[0]}
     return dict(median, step_s=float(np.median([run['rollout_s'] + run['update_s'] for run in runs[1:]])), loaded_mib=loaded,
                 peak_mib=peak_mib(options), parameters=sum(p.numel() for p in model.parameters()))
@@ -143,10 +146,13 @@ def main() -> None:
         if done.returncode: sys.exit(f'{variant}: {done.stderr[-1500:]}')
         found[variant] = json.loads(done.stdout.splitlines()[-1])
         print(variant, {key: round(value, 3) for key, value in found[variant].items()}, flush=True)
+    cost = {name: found[name]['step_s'] / found[name]['words'] for name in found}      # completions may end early
+    cpu = {name: found[name]['processor_s'] / found[name]['words'] for name in found}
     memory = [found[name]['peak_mib'] - found[name]['loaded_mib'] for name in ('separate', 'shared')]
-    found |= dict(times_faster=found['separate']['step_s'] / found['shared']['step_s'], memory_ratio=memory[0] / max(memory[1], 1e-9))
-    print(f"{found['times_faster']:.2f} times faster, {found['memory_ratio']:.2f} times less memory beyond the model")
-    card = run_card('benchmarks/grpo.py ' + ' '.join(sys.argv[1:]), load_preset(options.preset), 0, started=started, **vars(options))
+    found |= dict(times_faster=cost['separate'] / cost['shared'], times_less_processor=cpu['separate'] / cpu['shared'],
+                  memory_ratio=memory[0] / max(memory[1], 1e-9))
+    print(f"per word {found['times_faster']:.2f} times faster ({found['times_less_processor']:.2f} in processor time), {found['memory_ratio']:.2f} times less memory beyond the model")
+    card = run_card('benchmarks/grpo.py ' + ' '.join(sys.argv[1:]), load_preset(options.preset), 0, started=started, options=vars(options))
     where = options.out or f'results/benchmark_grpo_{options.preset}_{options.device}.json'
     Path(where).parent.mkdir(parents=True, exist_ok=True)
     write_json(where, dict(found, card=card))

@@ -191,17 +191,18 @@ def tag(axis: Axes, uv_px, text: str, color: str = INK, **options) -> None:
 
 
 # %% [markdown]
-# Our guinea pig: three objects, two of which move, seen by a camera that moves and turns as well.
+# Our guinea pig: three objects, seen by a camera that moves and turns. The first follows a curve, the second stands
+# still, the third goes straight.
 
 # %%
 preset = load_preset('tiny')
-clip = simulate_clip(7, preset, 3, domain='open', camera_program='right+pan_left', height=150, width=220,
+clip = simulate_clip(7, preset, 6, domain='open', camera_program='right+pan_left', height=150, width=220,
                      object_programs=('curved', 'static', 'straight'))
 view, colors = clip.view, object_colors(clip)
 clip
 
 # %%
-figure, axes = plt.subplots(2, 2, figsize=(4.6, 3.45))
+figure, axes = plt.subplots(2, 2, figsize=(4.4, 3.3))
 show_frame(axes[0, 0], view, 5, 'frame')
 show_image(axes[0, 1], tint_instances(view.frames[5], view.instances[5], colors), 'instances')
 show_image(axes[1, 0], depth_to_rgb(view.depth_m[5]), 'depth: near is yellow')
@@ -350,8 +351,8 @@ assert (on_ground[:, 1] > 0).all()
 # ## Strips and pairs
 #
 # `frame_strip` shows a clip at a glance. `motion_pair` is the picture this whole project turns around, 4DP-QA's Figure 2:
-# the same points, once through every frame's own camera, once through a single one. The purple cone on the ground moves in
-# the left picture and stands still in the right one. The arithmetic is the next notebook's; here it is two lines.
+# the same points, once through every frame's own camera, once through a single one. The object that stands still
+# (orange) moves in the left picture only. The arithmetic is the next notebook's; here it is two lines.
 
 # %%
 #| export
@@ -376,7 +377,7 @@ def motion_pair(clip: Clip, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, co
     rows, columns = (2, 1) if stacked else (1, 2)
     panel_in = width_in / columns * view.height / view.width + 0.3
     figure, axes = plt.subplots(rows, columns, figsize=(width_in, rows * panel_in))
-    titles = 'visual track: what the picture shows', f'true motion: the camera held at frame {reference}'
+    titles = 'visual tracks: moving camera', f'true motion: camera of frame {reference}'
     for axis, uv_px, mask, title in zip(axes, (visual_uv_px, true_uv_px), shown, titles):
         draw_tracks(show_frame(axis, view, reference, title, wash), uv_px, colors, mask, line)
     credit(figure, clip)

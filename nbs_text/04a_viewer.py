@@ -66,7 +66,7 @@ def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int
 
 # %%
 use_style()
-clip = simulate_clip(7, load_preset('tiny'), 3, domain='open', camera_program='right+pan_left', height=150, width=220,
+clip = simulate_clip(7, load_preset('tiny'), 6, domain='open', camera_program='right+pan_left', height=150, width=220,
                      object_programs=('curved', 'static', 'straight'))
 view, colors = clip.view, list(object_colors(clip).values())
 centers_m = np.stack([item.centers_m for item in clip.objects], 1)       # (T, N, 3)
@@ -271,5 +271,5 @@ with tempfile.TemporaryDirectory() as folder:
 # ## Try it
 #
 # 1. Write `time` or `camera_slider(clip, 5)` on a line of its own and move the handle.
-# 2. Swing the camera by 90°. Why is the person so thin?
+# 2. Swing the camera by 90°. Why is everything so thin?
 # 3. Make a slider over the *reference frame* of the true-motion panel.

@@ -7,9 +7,9 @@
 
 # %% [markdown]
 # #| export
-# Object axes: x forward, y left, z up, origin at the centre of the box, size (length, width, height).
-# A quaternion's order is always said aloud, 'wxyz' or 'xyzw'; a depth unit too. What is not finite, not rigid or too
-# large to be true raises InputError with file, line and field.
+# Object axes: x forward, y left, z up, origin at the centre of the box, size (length, width, height). A
+# quaternion's order is always said aloud, 'wxyz' or 'xyzw'; a depth unit too. What is not finite, not rigid
+# or too large to be true raises InputError with file, line and field.
 
 # %% [markdown]
 # * **What** the small functions that every data-set reader needs: tables, JSON numbers, pictures, rotations, boxes
@@ -38,7 +38,8 @@ import json
 import tempfile
 import matplotlib.pyplot as plt
 
-from track4d_ref.cameras import intrinsics, look_at, pixel_centers, project, rotation_about, transform, unproject
+from track4d_ref.cameras import (intrinsics, look_at, pixel_centers, project, rotation_about, transform,
+                                 unproject)
 
 # %% [markdown]
 # ## Tables that say where they are wrong
@@ -56,25 +57,34 @@ MAX_TEXT_BYTES = 512 * 1024 * 1024
 MAX_FRAMES = 100_000
 MAX_PIXELS = 64_000_000
 
+
+# %%
+#| export
 def read_lines(path: Path | str) -> list[str]:
     "The lines of a UTF-8 text file; InputError if it is missing, empty, too large or not text."
     path = Path(path)
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise InputError(f'{path}: {path.stat().st_size} bytes of text exceed {MAX_TEXT_BYTES}; split the file')
+            raise InputError(f'{path}: {path.stat().st_size} bytes of text exceed {MAX_TEXT_BYTES}; split '
+                             'the file')
         lines = path.read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError:
         raise InputError(f'{path}: not a UTF-8 text file; download it again') from None
     except OSError as error:
         raise InputError(f'{path}: cannot be read ({error.strerror}); check the path') from None
-    if not any(line.strip() for line in lines): raise InputError(f'{path}: the file is empty; download it again')
+    if not any(line.strip() for line in lines):
+        raise InputError(f'{path}: the file is empty; download it again')
     return lines
 
+
+# %%
+#| export
 def number(text: str, where: str) -> float:
     "One finite number; InputError naming `where` otherwise."
     try: value = float(text)
     except (TypeError, ValueError): value = math.nan
-    if not math.isfinite(value): raise InputError(f'{where}: {str(text)[:40]!r} is not a finite number; correct it')
+    if not math.isfinite(value):
+        raise InputError(f'{where}: {str(text)[:40]!r} is not a finite number; correct it')
     return value
 
 
@@ -88,35 +98,48 @@ def split_line(line: str, separator: str | None) -> list[str]:
     "The cells of one line; `separator` None means any run of blanks."
     return line.split() if separator is None else [cell.strip() for cell in line.split(separator)]
 
-def table_header(path: Path, line: str, names: tuple[str, ...], separator: str | None) -> tuple[list[int], int]:
+def table_header(path: Path, line: str, names: tuple[str, ...],
+                 separator: str | None) -> tuple[list[int], int]:
     "Where each wanted column stands, and how many there are."
     header = split_line(line, separator)
     missing = [name for name in names if name not in header]
     if missing: raise InputError(f'{path}, line 1: no column {missing[0]!r}; the header must name it')
     return [header.index(name) for name in names], len(header)
 
-def read_table(path: Path | str, names: tuple[str, ...], texts: tuple[str, ...] = (), separator: str | None = None,
+
+# %%
+#| export
+def read_table(path: Path | str, names: tuple[str, ...], texts: tuple[str, ...] = (),
+               separator: str | None = None,
                header: bool = False) -> dict[str, np.ndarray]:
-    "Columns `names` as float64 arrays (N,), `texts` as words; '#' lines are comments; InputError names line and field."
+    """Columns `names` as float64 arrays (N,), `texts` as words; '#' lines are comments;
+    InputError names line and field."""
     path, lines = Path(path), read_lines(path)
-    columns, width = table_header(path, lines[0], names, separator) if header else (range(len(names)), len(names))
+    columns, width = table_header(path, lines[0], names, separator) if header else (range(len(names)),
+                                                                                    len(names))
     rows = []
     for index, line in enumerate(lines[header:], 1 + header):
         cells = split_line(line, separator)
         if not line.strip() or line.lstrip().startswith('#'): continue
         if len(cells) != width:
-            raise InputError(f'{path}, line {index}: {len(cells)} columns instead of {width}; complete or remove the line')
-        rows.append([cells[column] if name in texts else number(cells[column], f'{path}, line {index}, field {name!r}')
+            raise InputError(f'{path}, line {index}: {len(cells)} columns instead of {width}; complete or '
+                             'remove the line')
+        rows.append([cells[column] if name in texts
+                     else number(cells[column], f'{path}, line {index}, field {name!r}')
                      for name, column in zip(names, columns)])
     if not rows: raise InputError(f'{path}: no rows; the file must hold at least one')
     return {name: np.array(column) for name, column in zip(names, zip(*rows))}
 
+
+# %%
+#| export
 def whole_numbers(values: np.ndarray, where: str, low: int = 0, high: int = MAX_FRAMES) -> np.ndarray:
     "Float values (N,) as int64; InputError if one is not whole or lies outside [low, high]."
     values = np.asarray(values, dtype=np.float64)
     bad = (values != np.round(values)) | (values < low) | (values > high)
     if bad.any():
-        raise InputError(f'{where}: {values[bad][0]:g} is not a whole number from {low} to {high}; correct it')
+        raise InputError(f'{where}: {values[bad][0]:g} is not a whole number from {low} to {high}; correct '
+                         'it')
     return values.astype(np.int64)
 
 
@@ -129,18 +152,20 @@ hostile = {
     'other header': 'frame y type\n0 1.5 Car\n',
     'empty': '',
 }
-verdicts = {}
+verdicts, wanted = {}, ('frame', 'x', 'type')
 for name, text in hostile.items():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'labels.txt'
         path.write_text(text)
-        try: verdicts[name] = f"{len(read_table(path, ('frame', 'x', 'type'), texts=('type',), header=True)['x'])} rows"
+        try:
+            verdicts[name] = f"{len(read_table(path, wanted, texts=('type',), header=True)['x'])} rows"
         except InputError as error: verdicts[name] = str(error).split('/')[-1]
 
 # %%
 figure, axis = plt.subplots(figsize=(8.2, 2.1), dpi=90)
 axis.axis('off')
-table = axis.table([[name, told] for name, told in verdicts.items()], loc='center', cellLoc='left', colWidths=[0.2, 0.8],
+table = axis.table([[name, told] for name, told in verdicts.items()], loc='center', cellLoc='left',
+                   colWidths=[0.2, 0.8],
                    colLabels=['file', 'what the reader says'])
 for row, told in enumerate(verdicts.values()):
     table[row + 1, 1].set_facecolor('#CDE7F5' if told.endswith('rows') else '#F8D9C8')
@@ -170,17 +195,26 @@ def numbers(value, shape: tuple[int | None, ...], where: str) -> np.ndarray:
             want is not None and size != want for size, want in zip(array.shape, shape)):
         raise InputError(f'{where}: expected {wanted} numbers; correct it')
     array = array.astype(np.float64)
-    if not np.isfinite(array).all(): raise InputError(f'{where}: holds a value that is not finite; correct it')
+    if not np.isfinite(array).all():
+        raise InputError(f'{where}: holds a value that is not finite; correct it')
     return array
 
+
+# %%
+#| export
 def field(record, key: str, where: str, kind: type | tuple = object):
     "record[key], checked to exist and to be of `kind`."
-    if not isinstance(record, dict): raise InputError(f'{where}: expected an object with named fields; correct it')
+    if not isinstance(record, dict):
+        raise InputError(f'{where}: expected an object with named fields; correct it')
     if key not in record: raise InputError(f'{where}: the field {key!r} is missing; add it')
     if not isinstance(record[key], kind):
-        raise InputError(f'{where}, field {key!r}: has the wrong type {type(record[key]).__name__}; correct it')
+        raise InputError(f'{where}, field {key!r}: has the wrong type {type(record[key]).__name__}; correct '
+                         'it')
     return record[key]
 
+
+# %%
+#| export
 def array_of(arrays: dict, key: str, shape: tuple[int | None, ...], where: str) -> np.ndarray:
     "A named array of an npz as finite float64 of `shape`."
     if key not in arrays: raise InputError(f'{where}: no array {key!r}; the file must hold it')
@@ -213,7 +247,8 @@ assert answers[0] == '[[1.0, 2.0, 3.0]]' and all(answer.startswith('a.json, K: '
 # %%
 #| export
 def rotation_from_quaternion(quaternion, order: str, where: str = 'quaternion') -> np.ndarray:
-    "Rotations (..., 3, 3) from quaternions (..., 4) in the stated order 'wxyz' or 'xyzw'; InputError if not of unit length."
+    """Rotations (..., 3, 3) from quaternions (..., 4) in the stated order 'wxyz' or 'xyzw';
+    InputError if not of unit length."""
     quaternion = np.asarray(quaternion, dtype=np.float64)
     length = np.linalg.norm(quaternion, axis=-1, keepdims=True)
     if not (np.abs(length - 1) < 1e-2).all():
@@ -224,6 +259,9 @@ def rotation_from_quaternion(quaternion, order: str, where: str = 'quaternion') 
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
+
+# %%
+#| export
 def turns_about(axis: int, angles_rad: np.ndarray) -> np.ndarray:
     "Rotations (N, 3, 3) about coordinate axis 0, 1 or 2 by angles (N,)."
     first, second = (axis + 1) % 3, (axis + 2) % 3
@@ -233,11 +271,16 @@ def turns_about(axis: int, angles_rad: np.ndarray) -> np.ndarray:
     turns[:, first, second] = -np.sin(angles_rad)
     return turns
 
+
+# %%
+#| export
 def check_rigid(poses: np.ndarray, where: str) -> np.ndarray:
-    "The poses (..., 4, 4) with rounding removed from their rotations; InputError if they are not rigid and right-handed."
+    """The poses (..., 4, 4) with rounding removed from their rotations;
+    InputError if they are not rigid and right-handed."""
     rotation = poses[..., :3, :3]
     skew = np.abs(rotation @ rotation.mT - np.eye(3)).max(initial=0)
-    if not skew < 1e-2 or (np.linalg.det(rotation) < 0).any() or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6:
+    if (not skew < 1e-2 or (np.linalg.det(rotation) < 0).any()
+        or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6):
         raise InputError(f'{where}: not a rigid right-handed pose; check the order of its numbers')
     left, _, right = np.linalg.svd(rotation)
     return pose_from(left @ right, poses[..., :3, 3])
@@ -250,19 +293,24 @@ right, wrong = (rotation_from_quaternion(written_xyzw, order) for order in ('xyz
 
 # %%
 figure = plt.figure(figsize=(6.4, 2.8), dpi=90)
-for column, (rotation, title) in enumerate(((right, 'read as x y z w: 34° about z'), (wrong, 'read as w x y z: a half turn'))):
+for column, (rotation, title) in enumerate(((right, 'read as x y z w: 34° about z'),
+                                            (wrong, 'read as w x y z: a half turn'))):
     axis = figure.add_subplot(1, 2, column + 1, projection='3d')
     for step, color, name in zip(rotation.T, ('#D55E00', '#009E73', '#0072B2'), 'xyz'):
-        axis.plot(*np.stack([np.zeros(3), step]).T, color=color, linewidth=2.5); axis.text(*(1.15 * step), name, color=color)
-    axis.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1), xticks=[], yticks=[], zticks=[]); axis.set_title(title, fontsize=9)
+        axis.plot(*np.stack([np.zeros(3), step]).T, color=color,
+                  linewidth=2.5); axis.text(*(1.15 * step), name, color=color)
+    axis.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1), xticks=[], yticks=[],
+             zticks=[]); axis.set_title(title, fontsize=9)
     axis.set_box_aspect((1, 1, 1))
 plt.show()
 
 # %%
 assert np.allclose(right, rotation_about((0, 0, 1), angle)) and not np.allclose(right, wrong, atol=0.5)
-for axis, vector in enumerate(np.eye(3)): assert np.allclose(turns_about(axis, np.array([angle]))[0], rotation_about(vector, angle))
+for axis, vector in enumerate(np.eye(3)):
+    assert np.allclose(turns_about(axis, np.array([angle]))[0], rotation_about(vector, angle))
 assert 'right-handed' in told(check_rigid, np.diag([1.0, -1, 1, 1]), 'a left-handed pose')
-assert np.allclose(check_rigid(pose_from(right.round(3), np.ones(3)), 'rounded')[:3, :3].T @ right, np.eye(3), atol=1e-3)
+assert np.allclose(check_rigid(pose_from(right.round(3), np.ones(3)), 'rounded')[:3, :3].T @ right, np.eye(3),
+                   atol=1e-3)
 
 
 # %% [markdown]
@@ -276,12 +324,14 @@ assert np.allclose(check_rigid(pose_from(right.round(3), np.ones(3)), 'rounded')
 # %%
 #| export
 def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
-    "A decoded picture of sane size from a file, or from bytes called `name`; InputError if it is missing or broken."
+    """A decoded picture of sane size from a file, or from bytes called `name`;
+    InputError if it is missing or broken."""
     path, source = name or str(path), path
     try:
         with Image.open(source) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(f'{path}: {picture.width}×{picture.height} pixels are too many; make it smaller')
+                raise InputError(f'{path}: {picture.width}×{picture.height} pixels are too many; make it '
+                                 'smaller')
             picture.load()
             return picture
     except FileNotFoundError: raise InputError(f'{path}: no such picture; check the path') from None
@@ -289,24 +339,37 @@ def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
         if isinstance(error, InputError): raise
         raise InputError(f'{path}: not a readable picture ({str(error)[:80]}); download it again') from None
 
+
+# %%
+#| export
 def read_picture(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarray:
     "A picture as uint8 (H, W, 3); InputError if it is broken or not of `size` (height, width)."
     picture = np.asarray(open_picture(path).convert('RGB'))
     if size is not None and picture.shape[:2] != tuple(size):
-        raise InputError(f'{path}: {picture.shape[1]}×{picture.shape[0]} pixels instead of {size[1]}×{size[0]}; '
+        raise InputError(f'{path}: {picture.shape[1]}×{picture.shape[0]} pixels instead of '
+                         f'{size[1]}×{size[0]}; '
                          'all frames of a view must have one size')
     return picture
 
+
+# %%
+#| export
 def read_map(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarray:
     "A one-channel picture (H, W) with the numbers as stored: depth, palette indices or identities."
     values = np.asarray(open_picture(path))
-    if values.ndim != 2: raise InputError(f'{path}: expected one channel, found {values.shape}; is it a colour picture?')
+    if values.ndim != 2:
+        raise InputError(f'{path}: expected one channel, found {values.shape}; is it a colour picture?')
     if size is not None and values.shape != tuple(size):
         raise InputError(f'{path}: {values.shape[1]}×{values.shape[0]} pixels instead of {size[1]}×{size[0]}')
     return values
 
-def metric_depth(stored: np.ndarray, unit_m: float, far: int | None = None, invalid: int | None = None) -> np.ndarray:
-    "Float32 metres from whole numbers in units of `unit_m`; the value `far` becomes infinity (sky), `invalid` and 0 become 0."
+
+# %%
+#| export
+def metric_depth(stored: np.ndarray, unit_m: float, far: int | None = None,
+                 invalid: int | None = None) -> np.ndarray:
+    """Float32 metres from whole numbers in units of `unit_m`;
+    the value `far` becomes infinity (sky), `invalid` and 0 become 0."""
     depth_m = (stored * np.float64(unit_m)).astype(np.float32)
     if far is not None: depth_m[stored >= far] = np.inf
     if invalid is not None: depth_m[stored == invalid] = 0
@@ -317,6 +380,9 @@ def thumbnail(frame: np.ndarray, width: int = 460, colors: int = 48) -> np.ndarr
     small = Image.fromarray(frame).resize((width, max(1, round(width * frame.shape[0] / frame.shape[1]))))
     return np.asarray(small.quantize(colors, dither=Image.Dither.NONE).convert('RGB'))
 
+
+# %%
+#| export
 def planar_from_ray(ray_m: np.ndarray, K: np.ndarray) -> np.ndarray:
     "Planar depth (..., H, W) from distances to the camera centre: z = r / √(1 + x² + y²)."
     height, width = ray_m.shape[-2:]
@@ -337,13 +403,16 @@ ray_m = np.linalg.norm(wall_m, axis=-1).reshape(70, 100)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.4), dpi=90)
-for axis, values, title in zip(axes, (ray_m, planar_from_ray(ray_m, K)), ('ray length of a flat wall', 'planar depth of the same wall')):
-    shown = axis.imshow(values, vmin=4, vmax=6, cmap='viridis'); axis.set_title(title, fontsize=9); axis.axis('off')
+for axis, values, title in zip(axes, (ray_m, planar_from_ray(ray_m, K)),
+                               ('ray length of a flat wall', 'planar depth of the same wall')):
+    shown = axis.imshow(values, vmin=4, vmax=6,
+                        cmap='viridis'); axis.set_title(title, fontsize=9); axis.axis('off')
 figure.colorbar(shown, ax=axes, label='metres', shrink=0.8); plt.show()
 
 # %%
 assert np.allclose(planar_from_ray(ray_m, K), 4.0) and ray_m.max() > 5
-assert metric_depth(np.array([[0, 275, 65535]], np.uint16), 0.01, far=65535).tolist() == [[0.0, 2.75, math.inf]]
+assert metric_depth(np.array([[0, 275, 65535]], np.uint16), 0.01,
+                    far=65535).tolist() == [[0.0, 2.75, math.inf]]
 
 
 # %% [markdown]
@@ -357,22 +426,31 @@ assert metric_depth(np.array([[0, 275, 65535]], np.uint16), 0.01, far=65535).tol
 # %%
 #| export
 def object_axes(front, up) -> np.ndarray:
-    "Rotation source←object (3, 3): columns are our x (front), y (left = up × front) and z (up) in the source's axes."
+    """Rotation source←object (3, 3): columns are our x (front), y (left = up × front) and z (up) in the
+    source's axes."""
     front, up = np.asarray(front, dtype=np.float64), np.asarray(up, dtype=np.float64)
     return np.stack([front, np.cross(up, front), up], -1)
 
 def centred_pose(source_pose: np.ndarray, centre_m, front, up) -> np.ndarray:
-    "world←object (..., 4, 4) from a source's world←object, whose box centre, front and up lie in the source's own axes."
+    """world←object (..., 4, 4) from a source's world←object, whose box centre, front and up lie in the
+    source's own axes."""
     return source_pose @ pose_from(object_axes(front, up), np.asarray(centre_m, dtype=np.float64))
 
+
+# %%
+#| export
 def positive_size(size_m: np.ndarray, where: str) -> np.ndarray:
     "The sizes themselves if all lie between 0 and 1 km; InputError otherwise."
     if not ((size_m > 0) & (size_m < 1000)).all():
         raise InputError(f'{where}: a size must lie between 0 and 1000 m; check the columns and their order')
     return size_m
 
+
+# %%
+#| export
 def gravity_frame(w2c: np.ndarray, up: np.ndarray) -> np.ndarray:
-    "new world←world (4, 4): origin at the camera, z up, x along its horizontal view direction (or its top, looking down)."
+    """new world←world (4, 4): origin at the camera, z up, x along its horizontal view direction (or its
+    top, looking down)."""
     c2w = invert_pose(w2c)
     forward = c2w[:3, 2] if abs(c2w[:3, 2] @ up) < 0.99 else -c2w[:3, 1]
     forward = forward - (forward @ up) * up
@@ -382,7 +460,8 @@ def gravity_frame(w2c: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 # %%
 size_m = (4.2, 1.8, 1.5)
-kitti_like = pose_from(turns_about(1, np.array([0.5]))[0], np.array([1.0, 1.6, 9.0]))     # camera axes, y down, bottom centre
+kitti_like = pose_from(turns_about(1, np.array([0.5]))[0],
+                       np.array([1.0, 1.6, 9.0]))     # camera axes, y down, bottom centre
 pose = centred_pose(kitti_like, centre_m=(0, -0.75, 0), front=(1, 0, 0), up=(0, -1, 0))
 corners_m = np.array([[x, y, z] for x in (0.5, -0.5) for y in (0.5, -0.5) for z in (0.5, -0.5)]) * size_m
 corners_px, _ = project(intrinsics(300.0, 290.0, 170.0, 90.0), np.eye(4), transform(pose, corners_m))
@@ -392,17 +471,22 @@ EDGES = [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4),
 figure, axis = plt.subplots(figsize=(5, 2.6), dpi=90)
 for start, stop in EDGES:
     front = start < 4 and stop < 4
-    axis.plot(*corners_px[[start, stop]].T, color='#D55E00' if front else '#0072B2', linewidth=2.5 if front else 1.2)
-axis.set(xlim=(90, 330), ylim=(180, 70), aspect='equal', xlabel='u (px)', ylabel='v (px)', title='a car box in our axes; the front is orange')
+    axis.plot(*corners_px[[start, stop]].T, color='#D55E00' if front else '#0072B2',
+              linewidth=2.5 if front else 1.2)
+axis.set(xlim=(90, 330), ylim=(180, 70), aspect='equal', xlabel='u (px)', ylabel='v (px)',
+         title='a car box in our axes; the front is orange')
 plt.show()
 
 # %%
-assert np.allclose(pose[:3, 3], (1.0, 0.85, 9.0))                       # the centre is half a height above the bottom
+# the centre is half a height above the bottom
+assert np.allclose(pose[:3, 3], (1.0, 0.85, 9.0))
 assert np.allclose(pose[:3, 2], (0, -1, 0)) and np.isclose(np.linalg.det(pose[:3, :3]), 1)
-assert np.allclose(pose[:3, 0], (math.cos(0.5), 0, -math.sin(0.5)))     # KITTI's ry turns the front towards -z
+assert np.allclose(pose[:3, 0], (math.cos(0.5), 0,
+                                 -math.sin(0.5)))     # KITTI's ry turns the front towards -z
 tilted = look_at((2, 1, 5), (6, 4, 4), (0, 0, 1), roll_rad=0.3)
 upright = gravity_frame(tilted, np.array([0.0, 0, 1]))
-assert np.allclose(transform(upright, np.array([[2.0, 1, 5]])), 0) and transform(upright, np.array([[6.0, 4, 4]]))[0, 0] > 4.9
+assert np.allclose(transform(upright, np.array([[2.0, 1, 5]])),
+                   0) and transform(upright, np.array([[6.0, 4, 4]]))[0, 0] > 4.9
 
 # %% [markdown]
 # ## What we proved

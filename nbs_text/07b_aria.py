@@ -7,8 +7,9 @@
 
 # %% [markdown]
 # #| export
-# Converted from: camera→world poses, world y up; depth uint16 millimetres, planar; object quaternions wxyz; object axes y up and
-# z front with the origin off the box centre; stamps in nanoseconds; K with integer pixel centres (ours has them at +½).
+# Converted from: camera→world poses, world y up; depth uint16 millimetres, planar; object quaternions wxyz;
+# object axes y up and z front with the origin off the box centre; stamps in nanoseconds; K with integer
+# pixel centres (ours has them at +½).
 
 # %% [markdown]
 # * **What** `read_adt_pinhole` (plain numpy frames) and `read_adt` (the original csv and json files)
@@ -30,7 +31,8 @@ import numpy as np
 from track4d_ref.storage import InputError, read_arrays, read_json
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import (array_of, centred_pose, check_rigid, field, metric_depth, numbers, positive_size, read_table,
+from track4d_ref.raw import (array_of, centred_pose, check_rigid, field, metric_depth, numbers, positive_size,
+                             read_table,
                              rotation_from_quaternion)
 
 # %%
@@ -38,9 +40,9 @@ import json
 import os
 import tempfile
 import matplotlib.pyplot as plt
-from PIL import Image
 
 from track4d_ref.cameras import look_at, pixel_centers, project, transform, unproject
+from track4d_ref.raw import thumbnail
 
 data = os.environ.get('TRACK4D_DATA')
 CREDIT = 'Aria Digital Twin (Meta), non-commercial research'
@@ -63,7 +65,8 @@ def nearest_stamp(stamps_ns: np.ndarray, wanted_ns: np.ndarray) -> tuple[np.ndar
     index = gap_ns.argmin(1)
     return index, gap_ns[np.arange(len(wanted_ns)), index] <= TOLERANCE_NS
 
-def poses_at(stamps_ns: np.ndarray, poses: np.ndarray, wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def poses_at(stamps_ns: np.ndarray, poses: np.ndarray,
+             wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Nearest poses (T, 4, 4) at the wanted times and which are known; a single stamp −1 holds at all times."
     if len(stamps_ns) == 1 and stamps_ns[0] == -1:
         return np.repeat(poses, len(wanted_ns), axis=0), np.ones(len(wanted_ns), dtype=bool)
@@ -73,7 +76,8 @@ def poses_at(stamps_ns: np.ndarray, poses: np.ndarray, wanted_ns: np.ndarray) ->
 def common_clock(frame_ns: np.ndarray, pose_ns: np.ndarray) -> np.ndarray:
     "All moments at which something is known: the frames, and the poses that belong to no frame."
     if not len(pose_ns): return np.unique(frame_ns)
-    near_frame = nearest_stamp(np.sort(frame_ns), pose_ns)[1] if len(frame_ns) else np.zeros(len(pose_ns), dtype=bool)
+    near_frame = nearest_stamp(np.sort(frame_ns),
+                               pose_ns)[1] if len(frame_ns) else np.zeros(len(pose_ns), dtype=bool)
     return np.unique(np.concatenate([frame_ns, pose_ns[~near_frame]]))
 
 
@@ -108,19 +112,22 @@ def spoken_name(name: str) -> str:
     words = re.findall(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])', name.removeprefix('Apartment_'))
     return ' '.join(words).lower() or 'object'
 
-def adt_object(id: int, name: str, category: str, extents_m: np.ndarray, poses: np.ndarray, known: np.ndarray, where: str) -> SceneObject:
+def adt_object(id: int, name: str, category: str, extents_m: np.ndarray, poses: np.ndarray, known: np.ndarray,
+               where: str) -> SceneObject:
     "An object from its extents (xmin, xmax, ymin, ymax, zmin, zmax) and source poses world←object (T, 4, 4)."
     lower_m, upper_m = extents_m[0::2], extents_m[1::2]
     width_m, height_m, length_m = positive_size(upper_m - lower_m, f'{where}, box extents')
     pose = centred_pose(poses, (lower_m + upper_m) / 2, front=(0, 0, 1), up=(0, 1, 0))
-    return SceneObject(id=id, label=category or 'object', caption=spoken_name(name), size_m=np.array([length_m, width_m, height_m]),
+    return SceneObject(id=id, label=category or 'object', caption=spoken_name(name),
+                       size_m=np.array([length_m, width_m, height_m]),
                        world_from_object=pose, present=known, agent=False)
 
 
 # %%
 names = ['WoodenFork', 'BookFiction7_00', 'Apartment_BedroomDoor', 'LEDLamp']
 print([spoken_name(name) for name in names])
-fork = adt_object(1, 'WoodenFork', 'kitchen utensil', np.array([-.01, .01, 0, .02, -.1, .12]), np.eye(4)[None], np.ones(1, bool), 'fork')
+fork = adt_object(1, 'WoodenFork', 'kitchen utensil', np.array([-.01, .01, 0, .02, -.1, .12]),
+                  np.eye(4)[None], np.ones(1, bool), 'fork')
 
 # %%
 assert [spoken_name(name) for name in names[:3]] == ['wooden fork', 'book fiction', 'bedroom door']
@@ -139,77 +146,94 @@ assert np.allclose(fork.world_from_object[0, :3, 2], (0, 1, 0))          # our z
 
 # %%
 #| export
-def pose_rows(record: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _pose_rows(record: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (K,) in nanoseconds and poses (K, 4, 4) from rows ts, x, y, z, qw, qx, qy, qz."
     rows = numbers(field(record, 'poses_ts_txyz_qwxyz', where, list), (None, 8), f'{where}, poses')
     if not len(rows): raise InputError(f'{where}: has no poses; remove the object')
-    return rows[:, 0].astype(np.int64), pose_from(rotation_from_quaternion(rows[:, 4:], 'wxyz', where), rows[:, 1:4])
+    return rows[:, 0].astype(np.int64), pose_from(rotation_from_quaternion(rows[:, 4:], 'wxyz', where),
+                                                  rows[:, 1:4])
 
-def small_ids(stored: np.ndarray, uids: list[int]) -> np.ndarray:
+def _small_ids(stored: np.ndarray, uids: list[int]) -> np.ndarray:
     "Instance maps of 64-bit uids as int32 ids: place in the sorted list plus one, 0 for everything else."
     table = np.array(uids, dtype=np.uint64)
     place = np.searchsorted(table, stored).clip(0, len(table) - 1)
     return np.where(table[place] == stored, place + 1, 0).astype(np.int32)
 
-def spread_frames(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+def _spread_frames(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
     "Per-frame values (F, …) laid out over `count` moments, zero where there is no frame."
     wide = np.zeros((count, *values.shape[1:]), dtype=values.dtype)
     wide[places] = values
     return wide
 
-def image_stack(arrays: dict, key: str, kinds: str, tail: tuple[int, ...], path: Path) -> np.ndarray:
+def _image_stack(arrays: dict, key: str, kinds: str, tail: tuple[int, ...], path: Path) -> np.ndarray:
     "An array (F, H, W, …) of an npz with whole numbers of one of the `kinds`; InputError otherwise."
     if key not in arrays: raise InputError(f'{path}: no array {key!r}; the file must hold it')
     array = arrays[key]
-    if array.dtype.kind not in kinds or array.ndim != 3 + len(tail) or array.shape[3:] != tail or 0 in array.shape:
-        raise InputError(f'{path}, array {key!r}: {array.dtype} {array.shape} is not a stack of images; write it again')
+    if (array.dtype.kind not in kinds or array.ndim != 3 + len(tail) or array.shape[3:] != tail
+        or 0 in array.shape):
+        raise InputError(f'{path}, array {key!r}: {array.dtype} {array.shape} is not a stack of images; '
+                         'write it again')
     return array
 
-def pinhole_view(arrays: dict, path: Path, places: np.ndarray, count: int, uids: list[int]) -> View:
+
+# %%
+#| export
+def _pinhole_view(arrays: dict, path: Path, places: np.ndarray, count: int, uids: list[int]) -> View:
     "The RGB view of frames.npz laid out over `count` moments."
-    rgb = image_stack(arrays, 'rgb', 'u', (3,), path).astype(np.uint8)
-    depth = image_stack(arrays, 'depth_mm', 'u', (), path)
-    seg = image_stack(arrays, 'seg', 'u', (), path).astype(np.uint64)
+    rgb = _image_stack(arrays, 'rgb', 'u', (3,), path).astype(np.uint8)
+    depth = _image_stack(arrays, 'depth_mm', 'u', (), path)
+    seg = _image_stack(arrays, 'seg', 'u', (), path).astype(np.uint64)
     if not len(rgb) == len(depth) == len(seg) == len(places) or not rgb.shape[:3] == depth.shape == seg.shape:
         raise InputError(f'{path}: rgb, depth_mm, seg and ts differ in number or size; write the file again')
     c2w = check_rigid(array_of(arrays, 'T_world_cam', (len(rgb), 4, 4), str(path)), f'{path}, T_world_cam')
-    K = array_of(arrays, 'K', (3, 3), str(path)) + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]     # integer centres → +½
+    K = array_of(arrays, 'K', (3, 3), str(path)) + [[0, 0, 0.5], [0, 0, 0.5],
+                                                    [0, 0, 0]]     # integer centres → +½
     nearest = np.abs(np.arange(count)[:, None] - places).argmin(1)
     valid = np.isin(np.arange(count), places)
-    return View(name='rgb', K=K, w2c=invert_pose(c2w)[nearest], height=rgb.shape[1], width=rgb.shape[2], frame_valid=valid,
-                frames=spread_frames(rgb, places, count), depth_m=spread_frames(metric_depth(depth, 1e-3), places, count),
-                instances=spread_frames(small_ids(seg, uids), places, count))
+    return View(name='rgb', K=K, w2c=invert_pose(c2w)[nearest], height=rgb.shape[1], width=rgb.shape[2],
+                frame_valid=valid,
+                frames=_spread_frames(rgb, places, count),
+                depth_m=_spread_frames(metric_depth(depth, 1e-3), places, count),
+                instances=_spread_frames(_small_ids(seg, uids), places, count))
 
-def adt_objects(records: dict, path: Path, uids: list[int], clock_ns: np.ndarray) -> list[SceneObject]:
+def _adt_objects(records: dict, path: Path, uids: list[int], clock_ns: np.ndarray) -> list[SceneObject]:
     "All objects of objects.json over the clock."
     found = []
     for id, uid in enumerate(uids, 1):
         record, where = records[str(uid)], f'{path}, object {uid}'
         extents_m = numbers(field(record, 'box_xminmax_yminmax_zminmax', where, list), (6,), f'{where}, box')
-        poses, known = poses_at(*pose_rows(record, where), clock_ns)
+        poses, known = poses_at(*_pose_rows(record, where), clock_ns)
         name, category = field(record, 'name', where, str), field(record, 'category', where, str)
         found.append(adt_object(id, name, category, extents_m, poses, known, where))
     return found
 
+
+# %%
+#| export
 def read_adt_pinhole(folder: Path | str) -> Clip:
-    "Rectified ADT frames (frames.npz + objects.json) over the whole pose record; frame_valid marks the moments with an image."
+    """Rectified ADT frames (frames.npz + objects.json) over the whole pose record;
+    frame_valid marks the moments with an image."""
     folder = Path(folder)
     arrays, records = read_arrays(folder / 'frames.npz'), read_json(folder / 'objects.json')
     path = folder / 'objects.json'
-    if not isinstance(records, dict) or not records or not all(uid.isdecimal() and len(uid) < 20 for uid in records):
+    if not isinstance(records, dict) or not records or not all(uid.isdecimal() and len(uid) < 20
+                                                               for uid in records):
         raise InputError(f'{path}: expected an object per uid; write the file again')
     uids = sorted(int(uid) for uid in records)
     frame_ns = array_of(arrays, 'ts', (None,), f'{folder / "frames.npz"}').astype(np.int64)
-    stamps = [pose_rows(records[str(uid)], f'{path}, object {uid}')[0] for uid in uids]
+    stamps = [_pose_rows(records[str(uid)], f'{path}, object {uid}')[0] for uid in uids]
     pose_ns = np.unique(np.concatenate(stamps))
     clock_ns = common_clock(frame_ns, pose_ns[pose_ns >= 0])
     if len(np.unique(frame_ns)) != len(frame_ns) or not len(frame_ns):
         raise InputError(f'{folder / "frames.npz"}: frames need distinct stamps ts; correct them')
-    view = pinhole_view(arrays, folder / 'frames.npz', np.searchsorted(clock_ns, frame_ns), len(clock_ns), uids)
-    return Clip(id=f'adt_{folder.name}', views=(view,), objects=tuple(adt_objects(records, path, uids, clock_ns)),
+    view = _pinhole_view(arrays, folder / 'frames.npz', np.searchsorted(clock_ns, frame_ns), len(clock_ns),
+                        uids)
+    return Clip(id=f'adt_{folder.name}', views=(view,),
+                objects=tuple(_adt_objects(records, path, uids, clock_ns)),
                 times_s=(clock_ns - clock_ns[0]) / 1e9, up=np.array([0.0, 1, 0]), source='adt',
                 licence='Aria Digital Twin licence agreement, non-commercial research',
-                meta={'uids': [str(uid) for uid in uids], 'camera_known': view.frame_valid.tolist(), 'camera_poses_known': True})
+                meta={'uids': [str(uid) for uid in uids], 'camera_known': view.frame_valid.tolist(),
+                      'camera_poses_known': True})
 
 
 # %% [markdown]
@@ -218,28 +242,36 @@ def read_adt_pinhole(folder: Path | str) -> Clip:
 
 # %%
 def write_small_adt(folder: Path) -> Path:
-    c2w = np.stack([invert_pose(look_at((0.6, 1.1 + 0.01 * t, 0.9), (0, 0, 0), (0, 1, 0), roll_rad=0.1)) for t in range(2)])
-    K_integer = intrinsics(70.0, 66.0, 44.5, 30.5)                    # integer pixel centres, as ADT writes them
+    c2w = np.stack([invert_pose(look_at((0.6, 1.1 + 0.01 * t, 0.9), (0, 0, 0), (0, 1, 0), roll_rad=0.1))
+                    for t in range(2)])
+    K_integer = intrinsics(70.0, 66.0, 44.5, 30.5)     # integer pixel centres, as ADT writes them
     centers_px = pixel_centers(60, 90).reshape(-1, 2)
-    rgb, depth, seg = np.zeros((2, 60, 90, 3), np.uint8), np.zeros((2, 60, 90), np.uint16), np.zeros((2, 60, 90), np.uint64)
+    rgb = np.zeros((2, 60, 90, 3), np.uint8)
+    depth, seg = np.zeros((2, 60, 90), np.uint16), np.zeros((2, 60, 90), np.uint64)
     for t in range(2):
         w2c, K = invert_pose(c2w[t]), K_integer + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
         near, far = (unproject(K, w2c, centers_px, np.full(5400, z)) for z in (1.0, 2.0))
         depth_m = 1 - near[:, 1] / (far - near)[:, 1]                 # where the ray meets the table y = 0
         table_m = near + (depth_m - 1)[:, None] * (far - near)
-        for uid, left_m, color in ((7000000000000001, -0.3, (213, 94, 0)), (9000000000000003, 0.1 + 0.05 * t, (0, 114, 178))):
+        for uid, left_m, color in ((7000000000000001, -0.3, (213, 94, 0)),
+                                   (9000000000000003, 0.1 + 0.05 * t, (0, 114, 178))):
             on = (np.abs(table_m[:, 0] - left_m) < 0.1) & (np.abs(table_m[:, 2]) < 0.15) & (depth_m > 0)
             seg[t].reshape(-1)[on], rgb[t].reshape(-1, 3)[on] = uid, color
         depth[t] = (np.clip(depth_m, 0, 60) * 1000).reshape(60, 90)
-    np.savez(folder / 'frames.npz', K=K_integer, rgb=rgb, depth_mm=depth, seg=seg, T_world_cam=c2w, ts=np.array([10 ** 9, 10 ** 9 + 33333333]))
+    np.savez(folder / 'frames.npz', K=K_integer, rgb=rgb, depth_mm=depth, seg=seg, T_world_cam=c2w,
+             ts=np.array([10 ** 9, 10 ** 9 + 33333333]))
     box = [-0.1, 0.1, -0.01, 0.01, -0.15, 0.15]
     moving = [[10 ** 9 + t * 33333333, 0.1 + 0.05 * t, 0, 0, 1, 0, 0, 0] for t in range(4)]
     still = [[-1, -0.3, 0, 0, 1, 0, 0, 0]]
-    records = {uid: {'name': name, 'category': 'plate', 'motion': 'dynamic', 'box_xminmax_yminmax_zminmax': box, 'poses_ts_txyz_qwxyz': rows}
-               for uid, name, rows in (('7000000000000001', 'OrangePlate', still), ('9000000000000003', 'BluePlate_2', moving))}
+    records = {uid: {'name': name, 'category': 'plate', 'motion': 'dynamic',
+                     'box_xminmax_yminmax_zminmax': box, 'poses_ts_txyz_qwxyz': rows}
+               for uid, name, rows in (('7000000000000001', 'OrangePlate', still),
+                                       ('9000000000000003', 'BluePlate_2', moving))}
     (folder / 'objects.json').write_text(json.dumps(records))
     return folder
 
+
+# %%
 small = read_adt_pinhole(write_small_adt(Path(tempfile.mkdtemp())))
 clip = read_adt_pinhole(Path(data) / 'adt_pinhole') if data else small
 
@@ -261,7 +293,8 @@ def moved_m(thing) -> float:
 
 movers = sorted(((moved_m(thing), thing.caption) for thing in clip.objects), reverse=True)[:6]
 figure, axis = plt.subplots(figsize=(6, 2.3), dpi=90)
-axis.barh([name for _, name in movers][::-1], [max(distance, 1e-6) * 100 for distance, _ in movers][::-1], color='#0072B2')
+axis.barh([name for _, name in movers][::-1], [max(distance, 1e-6) * 100 for distance, _ in movers][::-1],
+          color='#0072B2')
 axis.set(xlabel='largest distance from the start (cm)', title='the six objects that move most')
 figure.tight_layout(); plt.show()
 
@@ -281,7 +314,8 @@ assert all(moved_m(thing) < 1e-3 for thing in clip.objects if thing.caption not 
 # %%
 def inside_own_box(clip, frame: int, at_least: int = 60, tolerance_m: float = 0.02) -> dict[int, float]:
     view, found = clip.view, {}
-    world_m = unproject(view.K, view.w2c[frame], pixel_centers(view.height, view.width).reshape(-1, 2), view.depth_m[frame].reshape(-1).astype(float))
+    world_m = unproject(view.K, view.w2c[frame], pixel_centers(view.height, view.width).reshape(-1, 2),
+                        view.depth_m[frame].reshape(-1).astype(float))
     ids = view.instances[frame].reshape(-1)
     for thing in clip.objects:
         mine = world_m[ids == thing.id]
@@ -296,11 +330,12 @@ print(f'{len(shares)} objects, mean share of pixels in their own box {np.mean(li
 # %%
 view = clip.view
 figure, axes = plt.subplots(1, 3, figsize=(7.4, 2.7), dpi=80)
-light = Image.fromarray(view.frames[0]).resize((190, 190 * view.height // view.width)).quantize(40, dither=0).convert('RGB')
+light = thumbnail(view.frames[0], 190, 40)
 palette = np.vstack([[0.1, 0.1, 0.1], np.random.default_rng(3).uniform(0.2, 1, (len(clip.objects), 3))])
 axes[0].imshow(light); axes[0].set_title('image', fontsize=8)
 axes[1].imshow(palette[view.instances[0][::3, ::3]]); axes[1].set_title('who is who', fontsize=8)
-axes[2].imshow(view.depth_m[0][::3, ::3].round(1), cmap='viridis_r'); axes[2].set_title('planar depth, dark is far', fontsize=8)
+axes[2].imshow(view.depth_m[0][::3, ::3].round(1),
+               cmap='viridis_r'); axes[2].set_title('planar depth, dark is far', fontsize=8)
 for axis in axes: axis.axis('off')
 figure.text(0.01, -0.04, CREDIT if data else 'synthetic', fontsize=6); figure.tight_layout(); plt.show()
 
@@ -316,19 +351,24 @@ assert np.mean(list(shares.values())) >= 0.98
 EDGES = [(i, j) for i in range(8) for j in range(i) if bin(i ^ j).count('1') == 1]
 shown = clip.view
 figure, axis = plt.subplots(figsize=(4.6, 3.4), dpi=80)
-axis.imshow(Image.fromarray(shown.frames[0]).resize((300, 300 * shown.height // shown.width)).quantize(40, dither=0).convert('RGB'),
+axis.imshow(thumbnail(shown.frames[0], 280, 36),
             extent=(0, shown.width, shown.height, 0))
 for thing in clip.objects:
     if thing.caption not in moving: continue
     for t, color in ((0, '#56B4E9'), (clip.frames_count - 1, '#D55E00')):
-        uv_px, _ = project(shown.K, shown.w2c[0], transform(thing.world_from_object[t], thing.corners_object_m))
+        uv_px, _ = project(shown.K, shown.w2c[0],
+                           transform(thing.world_from_object[t], thing.corners_object_m))
         for first, last in EDGES: axis.plot(*uv_px[[first, last]].T, color=color, linewidth=1)
-    axis.text(*uv_px.mean(0), thing.caption, color='white', fontsize=7, ha='center', bbox={'color': '#333333', 'pad': 1})
-axis.set(xlim=(0, shown.width), ylim=(shown.height, 0), title='first pose blue, last pose orange'); axis.axis('off')
+    axis.text(*uv_px.mean(0), thing.caption, color='white', fontsize=7, ha='center',
+              bbox={'color': '#333333', 'pad': 1})
+axis.set(xlim=(0, shown.width), ylim=(shown.height, 0),
+         title='first pose blue, last pose orange'); axis.axis('off')
 figure.text(0.01, -0.04, CREDIT if data else 'synthetic', fontsize=6); plt.show()
 
 # %%
-true_px, true_depth_m = project(shown.K, shown.w2c[0], np.stack([thing.centers_m for thing in clip.objects if thing.caption in moving], 1))
+true_px, true_depth_m = project(shown.K, shown.w2c[0],
+                                np.stack([thing.centers_m for thing in clip.objects
+                                          if thing.caption in moving], 1))
 assert np.linalg.norm(true_px[-1] - true_px[0], axis=-1).min() > 3 and (true_depth_m > 0).all()
 
 # %% [markdown]

@@ -7,8 +7,9 @@
 
 # %% [markdown]
 # #| export
-# Converted from: Blender camera axes (x right, y up, looking along −z), c2w with wxyz quaternions, depth = distance to the camera
-# centre, world z up, scene units taken as metres. Object axes are those of the asset, x taken as its front.
+# Converted from: Blender camera axes (x right, y up, looking along −z), c2w with wxyz quaternions, depth =
+# distance to the camera centre, world z up, scene units taken as metres. Object axes are those of the
+# asset, x taken as its front.
 
 # %% [markdown]
 # * **What** `read_kubric`
@@ -29,7 +30,8 @@ import numpy as np
 from track4d_ref.storage import InputError, read_json
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import (MAX_FRAMES, field, numbers, planar_from_ray, positive_size, read_map, rotation_from_quaternion)
+from track4d_ref.raw import (MAX_FRAMES, field, numbers, planar_from_ray, positive_size, read_map,
+                             rotation_from_quaternion)
 from track4d_ref.kitti import read_frames
 
 # %%
@@ -62,8 +64,10 @@ BLENDER_TO_OURS = np.diag([1.0, -1, -1, 1])
 
 def kubric_camera(camera: dict, width: int, height: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     "K (3, 3) in pixels and w2c (T, 4, 4)."
-    focal, sensor = (float(numbers(field(camera, name, where), (), f'{where}, {name}')) for name in ('focal_length', 'sensor_width'))
-    if not (focal > 0 and sensor > 0): raise InputError(f'{where}: focal_length and sensor_width must be positive; correct them')
+    focal, sensor = (float(numbers(field(camera, name, where), (), f'{where}, {name}'))
+                     for name in ('focal_length', 'sensor_width'))
+    if not (focal > 0 and sensor > 0):
+        raise InputError(f'{where}: focal_length and sensor_width must be positive; correct them')
     place = numbers(field(camera, 'positions', where, list), (None, 3), f'{where}, positions')
     turn = numbers(field(camera, 'quaternions', where, list), (len(place), 4), f'{where}, quaternions')
     focal_px = focal / sensor * width
@@ -72,7 +76,8 @@ def kubric_camera(camera: dict, width: int, height: int, where: str) -> tuple[np
 
 
 # %%
-blender_camera = {'focal_length': 35.0, 'sensor_width': 32.0, 'positions': [[0, 0, 5]], 'quaternions': [[1, 0, 0, 0]]}
+blender_camera = {'focal_length': 35.0, 'sensor_width': 32.0, 'positions': [[0, 0, 5]],
+                  'quaternions': [[1, 0, 0, 0]]}
 K, w2c = kubric_camera(blender_camera, 320, 240, 'example')
 uv_px, depth_m = project(K, w2c[0], np.array([[0.5, 1.0, 0.0]]))
 
@@ -91,7 +96,8 @@ assert np.allclose(uv_px[0], (160 + 35, 120 - 70))                      # world 
 #| export
 def poses_from_corners(corners_m: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     "Size (3,) and world←object (T, 4, 4) from box corners (T, 8, 3) in Kubric's order."
-    edges = np.stack([corners_m[:, 4] - corners_m[:, 0], corners_m[:, 2] - corners_m[:, 0], corners_m[:, 1] - corners_m[:, 0]], -1)
+    edges = np.stack([corners_m[:, 4] - corners_m[:, 0], corners_m[:, 2] - corners_m[:, 0],
+                      corners_m[:, 1] - corners_m[:, 0]], -1)
     lengths_m = np.linalg.norm(edges, axis=1)  # (T, 3)
     size_m = positive_size(np.median(lengths_m, axis=0), f'{where}, bboxes_3d')
     rotation = edges / np.maximum(lengths_m[:, None], 1e-12)
@@ -105,12 +111,13 @@ def kubric_caption(instance: dict) -> tuple[str, str]:
     words = [instance.get(name) for name in ('color_label', 'material')]
     return label, ' '.join([word for word in words if isinstance(word, str) and word] + [label])
 
-def kubric_object(id: int, instance: dict, count: int, where: str) -> SceneObject:
+def _kubric_object(id: int, instance: dict, count: int, where: str) -> SceneObject:
     "One instance; its id is its place in the list plus one, as in the segmentation."
     corners_m = numbers(field(instance, 'bboxes_3d', where, list), (count, 8, 3), f'{where}, bboxes_3d')
     size_m, poses = poses_from_corners(corners_m, where)
     label, caption = kubric_caption(instance)
-    return SceneObject(id=id, label=label, caption=caption, size_m=size_m, world_from_object=poses, present=np.ones(count, dtype=bool))
+    return SceneObject(id=id, label=label, caption=caption, size_m=size_m, world_from_object=poses,
+                       present=np.ones(count, dtype=bool))
 
 
 # %%
@@ -133,29 +140,41 @@ assert np.allclose(size_m, (4, 1, 0.5)) and np.allclose(box_pose[0], pose_from(t
 #| export
 SKY_M = 1000.0
 
-def kubric_maps(paths: list[Path], size: tuple[int, int]) -> np.ndarray | None:
+def _kubric_maps(paths: list[Path], size: tuple[int, int]) -> np.ndarray | None:
     "Maps (T, H, W) as stored; None unless all files are there."
-    return np.stack([read_map(path, size) for path in paths]) if all(path.is_file() for path in paths) else None
+    return np.stack([read_map(path, size)
+                     for path in paths]) if all(path.is_file() for path in paths) else None
 
-def planar_maps(ray_m: np.ndarray | None, K: np.ndarray, where: str) -> np.ndarray | None:
+def _planar_maps(ray_m: np.ndarray | None, K: np.ndarray, where: str) -> np.ndarray | None:
     "Planar depth (T, H, W) float32 from ray lengths; infinity for sky."
     if ray_m is None: return None
-    if not (ray_m >= 0).all(): raise InputError(f'{where}: depth holds negative or missing numbers; render it again')
+    if not (ray_m >= 0).all():
+        raise InputError(f'{where}: depth holds negative or missing numbers; render it again')
     return np.where(ray_m > SKY_M, np.inf, planar_from_ray(ray_m.astype(np.float64), K)).astype(np.float32)
 
-def kubric_view(folder: Path, camera: dict, count: int, size: tuple[int, int], ids: list[int]) -> View:
+
+# %%
+#| export
+def _kubric_view(folder: Path, camera: dict, count: int, size: tuple[int, int], ids: list[int]) -> View:
     "The one view of a scene with frames, planar depth and instances as far as they exist."
     height, width = size
     K, w2c = kubric_camera(camera, width, height, f'{folder / "metadata.json"}, camera')
-    if len(w2c) != count: raise InputError(f'{folder / "metadata.json"}: {len(w2c)} camera poses for {count} frames; render it again')
+    if len(w2c) != count:
+        raise InputError(f'{folder / "metadata.json"}: {len(w2c)} camera poses for {count} frames; render it '
+                         'again')
     frames, valid = read_frames([folder / f'rgba_{t:05d}.png' for t in range(count)])
-    if frames is not None and frames.shape[1:3] != size: raise InputError(f'{folder}: rgba pictures are not {width}×{height}')
-    ray_m = kubric_maps([folder / f'depth_{t:05d}.tiff' for t in range(count)], size)
-    instances = kubric_maps([folder / f'segmentation_{t:05d}.png' for t in range(count)], size)
+    if frames is not None and frames.shape[1:3] != size:
+        raise InputError(f'{folder}: rgba pictures are not {width}×{height}')
+    ray_m = _kubric_maps([folder / f'depth_{t:05d}.tiff' for t in range(count)], size)
+    instances = _kubric_maps([folder / f'segmentation_{t:05d}.png' for t in range(count)], size)
     return View(name='camera', K=K, w2c=w2c, height=height, width=width, frames=frames, frame_valid=valid,
-                depth_m=planar_maps(ray_m, K, str(folder)),
-                instances=None if instances is None else np.where(np.isin(instances, ids), instances, 0).astype(np.int32))
+                depth_m=_planar_maps(ray_m, K, str(folder)),
+                instances=None if instances is None
+                else np.where(np.isin(instances, ids), instances, 0).astype(np.int32))
 
+
+# %%
+#| export
 def read_kubric(folder: Path | str) -> Clip:
     "A scene folder in Kubric's layout (metadata.json beside rgba_, depth_, segmentation_ files)."
     folder = Path(folder)
@@ -163,16 +182,23 @@ def read_kubric(folder: Path | str) -> Clip:
     content = read_json(path)
     about, camera = field(content, 'metadata', str(path), dict), field(content, 'camera', str(path), dict)
     size = numbers(field(about, 'resolution', str(path), list), (2,), f'{path}, resolution')
-    count, rate = (float(numbers(field(about, name, str(path)), (), f'{path}, {name}')) for name in ('num_frames', 'frame_rate'))
-    if not (1 <= count <= MAX_FRAMES and count == int(count) and 0 < rate < 1e6 and (size > 0).all() and (size < 20_000).all()):
+    count, rate = (float(numbers(field(about, name, str(path)), (), f'{path}, {name}'))
+                   for name in ('num_frames', 'frame_rate'))
+    if not (1 <= count <= MAX_FRAMES and count == int(count) and 0 < rate < 1e6 and (size > 0).all()
+            and (size < 20_000).all()):
         raise InputError(f'{path}: num_frames, frame_rate or resolution is out of range; correct it')
     records = field(content, 'instances', str(path), list)
-    objects = tuple(kubric_object(id, field({'x': record}, 'x', str(path), dict), int(count), f'{path}, instance {id - 1}')
+    objects = tuple(_kubric_object(id, field({'x': record}, 'x', str(path), dict), int(count),
+                                  f'{path}, instance {id - 1}')
                     for id, record in enumerate(records, 1))
-    view = kubric_view(folder, camera, int(count), (int(size[1]), int(size[0])), [thing.id for thing in objects])
-    return Clip(id=f'kubric_{folder.resolve().name}', views=(view,), objects=objects, times_s=np.arange(int(count)) / rate,
-                up=np.array([0.0, 0, 1]), source='kubric', licence='Apache-2.0 (generator); see the scene for its assets',
-                meta={'camera_poses_known': True, 'dynamic': [bool(record.get('is_dynamic')) for record in records]})
+    view = _kubric_view(folder, camera, int(count), (int(size[1]), int(size[0])),
+                       [thing.id for thing in objects])
+    return Clip(id=f'kubric_{folder.resolve().name}', views=(view,), objects=objects,
+                times_s=np.arange(int(count)) / rate,
+                up=np.array([0.0, 0, 1]), source='kubric',
+                licence='Apache-2.0 (generator); see the scene for its assets',
+                meta={'camera_poses_known': True,
+                      'dynamic': [bool(record.get('is_dynamic')) for record in records]})
 
 
 # %% [markdown]
@@ -184,24 +210,33 @@ def write_small_kubric(folder: Path, frames: int = 4) -> Path:
     camera = {'focal_length': 35.0, 'sensor_width': 32.0, 'positions': [], 'quaternions': []}
     corners, centers_px = [], pixel_centers(72, 96).reshape(-1, 2)
     for t in range(frames):
-        down = np.deg2rad(30 + 2 * t)                                    # Blender: tilt about x from looking straight down
-        camera['positions'].append([0, -6, 8]); camera['quaternions'].append([np.cos(down / 2), np.sin(down / 2), 0, 0])
+        # Blender: tilt about x from looking straight down
+        down = np.deg2rad(30 + 2 * t)
+        camera['positions'].append([0, -6, 8])
+        camera['quaternions'].append([np.cos(down / 2), np.sin(down / 2), 0, 0])
         corners.append((signs * (1, 0.75, 0.02) + (0.5 * t, 0, 0.02)).tolist())
-        K, w2c = kubric_camera({**camera, 'positions': camera['positions'][-1:], 'quaternions': camera['quaternions'][-1:]}, 96, 72, 'x')
+        K, w2c = kubric_camera({**camera, 'positions': camera['positions'][-1:],
+                                'quaternions': camera['quaternions'][-1:]}, 96, 72, 'x')
         eye_m = invert_pose(w2c[0])[:3, 3]
         step_m = unproject(K, w2c[0], centers_px, np.ones(len(centers_px))) - eye_m
-        scale = (0.04 - eye_m[2]) / step_m[:, 2]                         # the slab's top, z = 4 cm, stands for the floor too
+        # the slab's top, z = 4 cm, stands for the floor too
+        scale = (0.04 - eye_m[2]) / step_m[:, 2]
         hit_m = eye_m + scale[:, None] * step_m
         on = (np.abs(hit_m[:, 0] - 0.5 * t) < 1) & (np.abs(hit_m[:, 1]) < 0.75)
         ray_m = (scale * np.linalg.norm(step_m, axis=1)).reshape(72, 96).astype(np.float32)
         Image.fromarray(ray_m).save(folder / f'depth_{t:05d}.tiff')
         Image.fromarray(on.reshape(72, 96).astype(np.uint8)).save(folder / f'segmentation_{t:05d}.png')
-        Image.fromarray(np.where(on[:, None], (213, 94, 0), (200, 200, 200)).reshape(72, 96, 3).astype(np.uint8)).save(folder / f'rgba_{t:05d}.png')
-    metadata = {'metadata': {'resolution': [96, 72], 'num_frames': frames, 'frame_rate': 12}, 'camera': camera,
-                'instances': [{'category': 'slab', 'color_label': 'orange', 'is_dynamic': True, 'bboxes_3d': corners}]}
+        colors = np.where(on[:, None], (213, 94, 0), (200, 200, 200)).reshape(72, 96, 3).astype(np.uint8)
+        Image.fromarray(colors).save(folder / f'rgba_{t:05d}.png')
+    metadata = {'metadata': {'resolution': [96, 72], 'num_frames': frames, 'frame_rate': 12},
+                'camera': camera,
+                'instances': [{'category': 'slab', 'color_label': 'orange', 'is_dynamic': True,
+                               'bboxes_3d': corners}]}
     (folder / 'metadata.json').write_text(json.dumps(metadata))
     return folder
 
+
+# %%
 small = read_kubric(write_small_kubric(Path(tempfile.mkdtemp())))
 clip = read_kubric(Path(data) / 'kubric_scenes/scene_d') if data else small
 
@@ -213,14 +248,15 @@ assert np.allclose(small.times_s, np.arange(4) / 12) and small.view.instances.ma
 view = clip.view
 figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.4), dpi=75)
 for axis, frame in zip(axes, (0, clip.frames_count // 2)):
-    axis.imshow(thumbnail(view.frames[frame], 150, 20), extent=(0, view.width, view.height, 0))
+    axis.imshow(thumbnail(view.frames[frame], 130, 16), extent=(0, view.width, view.height, 0))
     for thing in clip.objects: draw_box(axis, view, thing, frame, '#0072B2')
     picture_axis(axis, view.height, view.width, f'{clip.times_s[frame]:.2f} s')
 plt.show()
 
 # %%
 figure, axis = plt.subplots(figsize=(4.6, 3.2), dpi=85)
-birds_eye(axis, clip, 0); axis.set_title('from above: all paths, camera early violet, late yellow', fontsize=8); plt.show()
+birds_eye(axis, clip, 0); axis.set_title('from above: all paths, camera early violet, late yellow',
+                                         fontsize=8); plt.show()
 
 
 # %% [markdown]
@@ -232,7 +268,8 @@ birds_eye(axis, clip, 0); axis.set_title('from above: all paths, camera early vi
 # %%
 def share_in_boxes(clip, depth_m, frame: int, tolerance_m: float = 0.02) -> float:
     view, inside = clip.view, []
-    world_m = unproject(view.K, view.w2c[frame], pixel_centers(view.height, view.width).reshape(-1, 2), depth_m[frame].reshape(-1).astype(float))
+    world_m = unproject(view.K, view.w2c[frame], pixel_centers(view.height, view.width).reshape(-1, 2),
+                        depth_m[frame].reshape(-1).astype(float))
     for thing in clip.objects:
         mine = world_m[view.instances[frame].reshape(-1) == thing.id]
         if len(mine) < 20: continue
@@ -242,12 +279,14 @@ def share_in_boxes(clip, depth_m, frame: int, tolerance_m: float = 0.02) -> floa
 
 x, y = np.moveaxis((pixel_centers(view.height, view.width) - view.K[:2, 2]) / view.K[[0, 1], [0, 1]], -1, 0)
 stored = view.depth_m * np.sqrt(1 + x ** 2 + y ** 2)
-shares = {'converted': share_in_boxes(clip, view.depth_m, 3), 'taken as planar': share_in_boxes(clip, stored, 3)}
+shares = {'converted': share_in_boxes(clip, view.depth_m, 3),
+          'taken as planar': share_in_boxes(clip, stored, 3)}
 print({name: round(value, 4) for name, value in shares.items()})
 
 # %%
 figure, axis = plt.subplots(figsize=(4.4, 2), dpi=85)
-axis.imshow(((stored - view.depth_m)[3]).clip(0, 2).round(2), cmap='viridis', extent=(0, view.width, view.height, 0), interpolation='nearest')
+axis.imshow(((stored - view.depth_m)[3]).clip(0, 2).round(2), cmap='viridis',
+            extent=(0, view.width, view.height, 0), interpolation='nearest')
 picture_axis(axis, view.height, view.width, 'ray length minus planar depth, 0 to 2 m'); plt.show()
 
 # %%

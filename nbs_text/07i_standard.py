@@ -51,16 +51,21 @@ clip = simulate_clip(seed=3, preset=load_preset('tiny'))
 def select_frames(clip: Clip, frames: np.ndarray) -> Clip:
     "The clip at some of its frames (increasing indices); objects that never appear in them are left out."
     cut = lambda array: None if array is None else array[frames]
-    views = tuple(dataclasses.replace(view, w2c=view.w2c[frames], frames=cut(view.frames), depth_m=cut(view.depth_m),
-                                      instances=cut(view.instances), frame_valid=view.frame_valid[frames]) for view in clip.views)
-    objects = tuple(dataclasses.replace(item, world_from_object=item.world_from_object[frames], present=item.present[frames])
+    views = tuple(dataclasses.replace(view, w2c=view.w2c[frames], frames=cut(view.frames),
+                                      depth_m=cut(view.depth_m),
+                                      instances=cut(view.instances), frame_valid=view.frame_valid[frames])
+                  for view in clip.views)
+    objects = tuple(dataclasses.replace(item, world_from_object=item.world_from_object[frames],
+                                        present=item.present[frames])
                     for item in clip.objects)
-    if all(view.instances is None for view in views): objects = tuple(item for item in objects if item.present.any())
+    if all(view.instances is None for view in views):
+        objects = tuple(item for item in objects if item.present.any())
     return dataclasses.replace(clip, views=views, objects=objects, times_s=clip.times_s[frames])
 
 def resample_time(clip: Clip, fps: float) -> Clip:
     "At most `fps` frames per second: the nearest frame to each wished moment, none twice."
-    if not 0 < fps < 1e6: raise InputError(f'clip {clip.id}: {fps:g} frames per second cannot be; give a positive rate')
+    if not 0 < fps < 1e6:
+        raise InputError(f'clip {clip.id}: {fps:g} frames per second cannot be; give a positive rate')
     steps = int((clip.times_s[-1] - clip.times_s[0]) * fps + 1e-6)
     if steps > 100 * clip.frames_count: return clip
     wished_s = clip.times_s[0] + np.arange(steps + 1) / fps
@@ -70,8 +75,10 @@ def resample_time(clip: Clip, fps: float) -> Clip:
 # %%
 slow = resample_time(clip, 0.5 * (clip.frames_count - 1) / np.ptp(clip.times_s))
 figure, axis = plt.subplots(figsize=(6, 1.4), dpi=90)
-axis.plot(clip.times_s, np.zeros(clip.frames_count), 'o'); axis.plot(slow.times_s, np.ones(slow.frames_count), 'o')
-axis.set(yticks=(0, 1), yticklabels=('clip', 'half the rate'), xlabel='time (s)', ylim=(-0.5, 1.5)); plt.show()
+axis.plot(clip.times_s, np.zeros(clip.frames_count), 'o'); axis.plot(slow.times_s, np.ones(slow.frames_count),
+                                                                     'o')
+axis.set(yticks=(0, 1), yticklabels=('clip', 'half the rate'), xlabel='time (s)',
+         ylim=(-0.5, 1.5)); plt.show()
 
 # %%
 assert set(slow.times_s) <= set(clip.times_s) and slow.frames_count == (clip.frames_count + 1) // 2
@@ -88,34 +95,43 @@ assert resample_time(clip, 1e5).frames_count == clip.frames_count
 
 # %%
 #| export
-def picked(maps: np.ndarray | None, height: int, width: int) -> np.ndarray | None:
+def _picked(maps: np.ndarray | None, height: int, width: int) -> np.ndarray | None:
     "Maps (T, H, W) at the pixel whose centre is nearest to each new pixel's centre."
     if maps is None: return None
     rows = ((np.arange(height) + 0.5) * maps.shape[1] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * maps.shape[2] / width).astype(int)
     return maps[:, rows[:, None], columns]
 
-def cropped_view(view: View, ratio: float) -> View:
+def _cropped_view(view: View, ratio: float) -> View:
     "The middle of a view with width / height as near to `ratio` as whole pixels allow."
-    width, height = min(view.width, max(1, round(view.height * ratio))), min(view.height, max(1, round(view.width / ratio)))
+    width = min(view.width, max(1, round(view.height * ratio)))
+    height = min(view.height, max(1, round(view.width / ratio)))
     left, top = (view.width - width) // 2, (view.height - height) // 2
     cut = lambda array: None if array is None else array[:, top:top + height, left:left + width]
     K = view.K - [[0, 0, left], [0, 0, top], [0, 0, 0]]
-    return dataclasses.replace(view, K=K, height=height, width=width, frames=cut(view.frames), depth_m=cut(view.depth_m),
+    return dataclasses.replace(view, K=K, height=height, width=width, frames=cut(view.frames),
+                               depth_m=cut(view.depth_m),
                                instances=cut(view.instances))
 
-def resize_view(view: View, height: int, width: int) -> View:
+def _resize_view(view: View, height: int, width: int) -> View:
     "A view cut to the shape of height × width and scaled to it."
-    view = cropped_view(view, width / height)
+    view = _cropped_view(view, width / height)
     frames = view.frames if view.frames is None else np.stack(
-        [np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)) for frame in view.frames])
-    return dataclasses.replace(view, K=resize_intrinsics(view.K, width / view.width, height / view.height), height=height, width=width,
-                               frames=frames, depth_m=picked(view.depth_m, height, width), instances=picked(view.instances, height, width))
+        [np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+         for frame in view.frames])
+    return dataclasses.replace(view, K=resize_intrinsics(view.K, width / view.width, height / view.height),
+                               height=height, width=width,
+                               frames=frames, depth_m=_picked(view.depth_m, height, width),
+                               instances=_picked(view.instances, height, width))
 
+
+# %%
+#| export
 def resize_clip(clip: Clip, height: int, width: int) -> Clip:
     "All views at height × width pixels, intrinsics following."
-    if not (1 <= height <= 20_000 and 1 <= width <= 20_000): raise InputError(f'clip {clip.id}: cannot resize to {width}×{height}; give 1 to 20000')
-    return dataclasses.replace(clip, views=tuple(resize_view(view, height, width) for view in clip.views))
+    if not (1 <= height <= 20_000 and 1 <= width <= 20_000):
+        raise InputError(f'clip {clip.id}: cannot resize to {width}×{height}; give 1 to 20000')
+    return dataclasses.replace(clip, views=tuple(_resize_view(view, height, width) for view in clip.views))
 
 
 # %%
@@ -124,14 +140,18 @@ item = clip.objects[0]
 uv_px = [project(one.view.K, one.view.w2c[0], item.centers_m[:1])[0] for one in (clip, wide)]
 figure, axes = plt.subplots(1, 2, figsize=(6, 2.6), dpi=80)
 for axis, one, point in zip(axes, (clip, wide), uv_px):
-    axis.imshow(one.view.frames[0], extent=(0, one.view.width, one.view.height, 0)); axis.plot(*point[0], '+', color='white', markersize=14)
+    axis.imshow(one.view.frames[0],
+                extent=(0, one.view.width, one.view.height, 0)); axis.plot(*point[0], '+', color='white',
+                                                                           markersize=14)
     picture_axis(axis, one.view.height, one.view.width, f'{one.view.width}×{one.view.height}, same point')
 plt.show()
 
 # %%
 scale = 80 / clip.view.width
-assert np.allclose(uv_px[1][:, 0], uv_px[0][:, 0] * scale)                                          # the full width is kept
-assert abs(wide.view.K[0, 0] / wide.view.K[1, 1] - clip.view.K[0, 0] / clip.view.K[1, 1]) < 0.03     # nothing is stretched
+# the full width is kept
+assert np.allclose(uv_px[1][:, 0], uv_px[0][:, 0] * scale)
+# nothing is stretched
+assert abs(wide.view.K[0, 0] / wide.view.K[1, 1] - clip.view.K[0, 0] / clip.view.K[1, 1]) < 0.03
 assert set(np.unique(wide.view.instances)) <= set(np.unique(clip.view.instances))
 
 
@@ -153,8 +173,10 @@ def box_surface_points(size_m: np.ndarray, count: int, rng: np.random.Generator)
     points[np.arange(count), faces // 2] = np.where(faces % 2 == 0, 0.5, -0.5)
     return points * size_m
 
-def lifted_points(clip: Clip, rng: np.random.Generator, per_object: int = 8, view: int = 0, frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    "Object ids (N,) and world tracks (T, N, 3) of up to `per_object` points: visible pixels of `frame` by depth, else points on boxes."
+def lifted_points(clip: Clip, rng: np.random.Generator, per_object: int = 8, view: int = 0,
+                  frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Object ids (N,) and world tracks (T, N, 3) of up to `per_object` points: visible pixels of `frame` by
+    depth, else points on boxes."""
     chosen = clip.views[view]
     if chosen.depth_m is not None and chosen.instances is not None:
         _, ids, tracks = dense_tracks(clip, view, frame, step=2)
@@ -162,14 +184,16 @@ def lifted_points(clip: Clip, rng: np.random.Generator, per_object: int = 8, vie
         keep = np.concatenate([np.zeros(0, dtype=int), *keep])
         return ids[keep], tracks[:, keep]
     items = [item for item in clip.objects if item.present[frame]]
-    tracks = [object_points(clip, item.id, box_surface_points(item.size_m, per_object, rng)) for item in items]
+    tracks = [object_points(clip, item.id, box_surface_points(item.size_m, per_object, rng))
+              for item in items]
     ids = np.repeat([item.id for item in items], per_object).astype(int)
     return ids, np.concatenate([np.zeros((clip.frames_count, 0, 3)), *tracks], axis=1)
 
 
 # %%
 blind = dataclasses.replace(clip, views=tuple(dataclasses.replace(view, depth_m=None) for view in clip.views))
-kinds = {name: lifted_points(one, np.random.default_rng(0)) for name, one in (('from depth', clip), ('from boxes', blind))}
+kinds = {name: lifted_points(one, np.random.default_rng(0)) for name,
+         one in (('from depth', clip), ('from boxes', blind))}
 figure, axes = plt.subplots(1, 2, figsize=(6, 2.9), dpi=80)
 for axis, (name, (ids, xyz_world)) in zip(axes, kinds.items()):
     axis.imshow(clip.view.frames[0] // 2 + 100, extent=(0, clip.view.width, clip.view.height, 0))
@@ -182,7 +206,8 @@ plt.show()
 for ids, xyz_world in kinds.values():
     for item in clip.objects:
         local_m = transform(np.linalg.inv(item.world_from_object), xyz_world[:, ids == item.id])
-        assert np.nanmax(np.abs(local_m) - item.size_m / 2, initial=-1) < 0.05          # all on or in their own box, at all times
+        assert np.nanmax(np.abs(local_m) - item.size_m / 2,
+                         initial=-1) < 0.05          # all on or in their own box, at all times
 
 # %% [markdown]
 # ## What we proved

@@ -162,7 +162,8 @@ VENUES = {  # published counts (short, long), and what we render instead
 
 def benchmark_plan() -> list[tuple[str, bool]]:
     "(venue, long) of the 526 entries."
-    return [entry for venue, ((short, long), _) in VENUES.items() for entry in [(venue, False)] * short + [(venue, True)] * long]
+    return [entry for venue, ((short, long), _) in VENUES.items()
+            for entry in [(venue, False)] * short + [(venue, True)] * long]
 
 
 # %%

@@ -151,7 +151,7 @@ keys = ('sr@0.5m', 'sr@1m', 'sr@2m', 'traj_acc', 'late_traj_acc', 'parse_rate', 
 for index, (name, row) in enumerate(table.items()):
     axes[0].bar(np.arange(len(keys)) + 0.2 * index, [row[key] for key in keys], 0.18, label=name, color=PALETTE[index])
     axes[1].barh(name, row['ade_m'], color=PALETTE[index])
-axes[0].set_xticks(np.arange(len(keys)) + 0.3, keys, rotation=20); axes[0].legend(ncols=2, loc='lower left'); axes[1].set(xlabel='ADE of what was read (m)')
+axes[0].set_xticks(np.arange(len(keys)) + 0.3, keys, rotation=20); axes[0].legend(ncols=4, loc=(0, 1.02), fontsize=7); axes[1].set(xlabel='ADE of what was read (m)')
 plt.show()
 assert table['good, half silent']['parse_rate'] < 0.6
 

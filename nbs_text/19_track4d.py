@@ -223,6 +223,10 @@ class Track4D(nn.Module):
             self.trk = StateToken(TrkConfig(width, config.state_width, config.memory))
             self.decoder = OskraDecoder(decoding) if config.head == 'oskra' else WaypointHead(decoding)
 
+    def start(self, count: int) -> torch.Tensor:
+        "Empty states (count, S)."
+        return self.trk.start(count)
+
     def see(self, clips: list[SeenClip]) -> list[torch.Tensor]:
         "Tokens (n, width) of every clip with their ray and time; done once per dialogue."
         inputs = video_inputs(self.vlm, tuple(video for clip in clips for video in clip.videos))
@@ -231,10 +235,6 @@ class Track4D(nn.Module):
         tokens = tower(pixels, grid_thw=grids).pooler_output.split([len(clip.tags) for clip in clips])
         if not self.config.use_rtge: return list(tokens)
         return [self.rtge(rows, clip.tags.to(device)) for rows, clip in zip(tokens, clips)]
-
-    def start(self, count: int) -> torch.Tensor:
-        "Empty states (count, S)."
-        return self.trk.start(count)
 
 
 # %%

@@ -90,6 +90,8 @@ layout = PatchLayout(8, 2, 2)
 clips = [simulate_clip(31, preset, index, rig='ring', domain='open', smooth=False, objects=3) for index in range(6)]
 pairs = [(clip, make_dialogue(clip, np.random.default_rng(index))) for index, clip in enumerate(clips)]
 lessons = [make_lesson(clip, dialogue, layout) for clip, dialogue in pairs if dialogue]
+
+# %%
 print(len(lessons), 'lessons with', [len(lesson.dialogue.turns) for lesson in lessons], 'turns')
 assert all(paths.shape == (2, 4, 3) for lesson in lessons for paths in lesson.others_m.values())
 
@@ -178,6 +180,8 @@ def dialogue_loss(model: Track4D, lessons: list[Lesson], kind: str = 'gold', wei
 corpus = [m['content'] for l in lessons for m in history(l.dialogue, len(l.dialogue.turns), 'gold', as_text=True)] * 4
 tokenizer = train_tokenizer(corpus, 400)
 model = Track4D(build_vlm(preset, tokenizer), tokenizer, Track4DConfig(width=48))
+
+# %%
 first = {kind: {name: round(float(value), 2) for name, value in dialogue_loss(model, lessons[:3], kind).items()} for kind in TRAINING_HISTORIES}
 print(first['gold'])
 assert set(first['gold']) == {'words', 'position', 'kinematic', 'step', 'residual', 'visible', 'choice', 'claim', 'focus', 'total'}
@@ -256,7 +260,8 @@ def train_track4d(model: Track4D, lessons: list[Lesson], plan: Track4DPlan, out:
         if progress >= 1: break
         optimizer.param_groups[0]['lr'] = learning_rate(plan, step, progress)
         rng = np.random.default_rng([plan.seed, step])
-        kind, drawn = history_kind(plan, progress, rng), rng.choice(len(lessons), min(plan.batch, len(lessons)), replace=False)
+        kind = history_kind(plan, progress, rng)
+        drawn = rng.choice(len(lessons), min(plan.batch, len(lessons)), replace=False)
         losses = dialogue_loss(model, [lessons[i] for i in drawn], kind, as_text=plan.as_text)
         optimizer.zero_grad(); losses['total'].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
@@ -271,6 +276,8 @@ def train_track4d(model: Track4D, lessons: list[Lesson], plan: Track4DPlan, out:
 
 # %%
 log = train_track4d(model, lessons, Track4DPlan(steps=14, batch=3, learning_rate=2e-3))
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.2), dpi=90)
 for axis, name in zip(axes, ('words', 'position', 'claim')):
     axis.plot([row[name] for row in log], '.-', color='#0072B2'); axis.set(xlabel='step', title=name)
@@ -289,6 +296,8 @@ with tempfile.TemporaryDirectory() as folder:
     whole = train_track4d(fresh(), lessons, Track4DPlan(steps=4, batch=2))
     train_track4d(fresh(), lessons, Track4DPlan(steps=2, batch=2), folder)
     parts = train_track4d(fresh(), lessons, Track4DPlan(steps=4, batch=2), folder)
+
+# %%
 print([round(row['total'], 3) for row in whole], [round(row['total'], 3) for row in parts])
 assert len(parts) == 4 and parts[0]['total'] == whole[0]['total']
 
@@ -297,7 +306,10 @@ assert len(parts) == 4 and parts[0]['total'] == whole[0]['total']
 
 # %%
 rng = np.random.default_rng(0)
-kinds = np.array([[history_kind(Track4DPlan(), progress, rng) == kind for kind in TRAINING_HISTORIES] for progress in np.linspace(0, 1, 2000)])
+drawn = [history_kind(Track4DPlan(), progress, rng) for progress in np.linspace(0, 1, 2000)]
+kinds = np.array([[kind == name for name in TRAINING_HISTORIES] for kind in drawn])
+
+# %%
 figure, axis = plt.subplots(figsize=(5.6, 2.1), dpi=90)
 axis.stackplot(np.linspace(0, 1, 20), kinds.reshape(20, 100, 3).mean(1).T, labels=TRAINING_HISTORIES, colors=('#0072B2', '#009E73', '#bbbbbb'))
 axis.set(xlabel='progress of the run', ylabel='share of batches', title='Histories during training'); axis.legend(loc='lower left', ncols=3); plt.show()

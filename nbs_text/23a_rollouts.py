@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Rollouts
-# > A group of answers to one question, sampled with the video and the question read once; and their log-probabilities from one packed row.
+# > A group of answers to one question: sampled with the video read once, scored in one packed row.
 
 # %%
 #| default_exp rollouts
@@ -20,14 +20,17 @@
 
 # %%
 #| export
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+# %%
+#| export
 from track4d_ref.packing import ClipExample, PackedClip, collate, pack, packed_hidden, visual_features
 from track4d_ref.storage import InputError
+from track4d_ref.tokens import IGNORE
 from track4d_ref.vlm import bare_model
 
 # %%
@@ -44,6 +47,7 @@ from track4d_ref.viz import INK, MUTED, PALETTE, use_style
 from track4d_ref.vlm import build_vlm, model_inputs
 
 use_style()
+torch.set_num_threads(1)                             # so small a model gains nothing from a second thread
 
 
 # %% [markdown]
@@ -54,7 +58,8 @@ use_style()
 
 # %%
 #| export
-def sample_words(logits: torch.Tensor, generator: torch.Generator, temperature: float = 1.0, top_p: float = 1.0) -> torch.Tensor:
+def sample_words(logits: torch.Tensor, generator: torch.Generator, temperature: float = 1.0,
+                 top_p: float = 1.0) -> torch.Tensor:
     "One word per row of logits (rows, vocabulary); temperature 0 takes the likeliest."
     if temperature == 0: return logits.argmax(-1)
     share = torch.softmax(logits.float() / temperature, -1)
@@ -83,7 +88,8 @@ assert (sample_words(many, torch.Generator(), 0.0) == 0).all()
 #
 # The prompts of a step are read side by side, padded on the left. Their key–value caches are then repeated G times, and the
 # G continuations go on word by word. What the video cost was paid once per *prompt*. A completion that has ended keeps
-# running with padding until the last one of the batch is done; its surplus is cut off.
+# running with padding until the last one of the batch is done; its surplus is cut off. The marks that stand for visual
+# tokens are never sampled: an untrained model would say them, and the packed row would look for a video there. **[ours]**
 
 # %%
 #| export
@@ -100,7 +106,7 @@ class Group:
 #| export
 def _check_prompt(prompt: ClipExample) -> None:
     if len(prompt.dialogues) != 1 or len(prompt.dialogues[0]) % 2 == 0:
-        raise InputError(f'prompt {prompt.name}: needs one dialogue that ends with the user; got {len(prompt.dialogues)} dialogue(s)')
+        raise InputError(f'prompt {prompt.name}: has {len(prompt.dialogues)} dialogue(s); give one that ends with the user')
 
 
 # %%
@@ -118,7 +124,8 @@ def read_prompts(model, tokenizer, prompts: list[ClipExample]):
     seen = visual_features(model, collate(model, rows, prompts).to(core.device))
     if seen is not None: words = words.masked_scatter((ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
     cache = DynamicCache(config=core.config.text_config)
-    hidden = core.model(inputs_embeds=words, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+    hidden = core.model(inputs_embeds=words, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                        use_cache=True)
     return cache, mask, positions[0, :, -1] + 1, hidden.last_hidden_state[:, -1]
 
 
@@ -133,15 +140,18 @@ def rollouts(model, tokenizer, prompts: list[ClipExample], count: int, most_word
     cache, mask, position, hidden = read_prompts(model, tokenizer, prompts)
     cache.batch_repeat_interleave(count)
     mask, position, hidden = (value.repeat_interleave(count, 0) for value in (mask, position, hidden))
+    unsayable = torch.tensor([core.config.video_token_id, core.config.image_token_id], device=core.device)
     done, said = torch.zeros(len(mask), dtype=torch.bool, device=core.device), []
     for step in range(most_words):
-        word = sample_words(core.lm_head(hidden), generator, temperature, top_p).masked_fill(done, tokenizer.pad_token_id)
+        logits = core.lm_head(hidden).index_fill(-1, unsayable, -torch.inf)
+        word = sample_words(logits, generator, temperature, top_p).masked_fill(done, tokenizer.pad_token_id)
         said.append(word)
         done |= word == tokenizer.eos_token_id
         if bool(done.all()) or step == most_words - 1: break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        hidden = core.model(inputs_embeds=core.get_input_embeddings()(word[:, None]), attention_mask=mask, past_key_values=cache,
-                            position_ids=(position + step)[None, :, None].expand(3, -1, -1), use_cache=True).last_hidden_state[:, -1]
+        place = (position + step)[None, :, None].expand(3, -1, -1)
+        hidden = core.model(inputs_embeds=core.get_input_embeddings()(word[:, None]), attention_mask=mask, use_cache=True,
+                            past_key_values=cache, position_ids=place).last_hidden_state[:, -1]
     return [_group(tokenizer, prompt, ids) for prompt, ids in zip(prompts, torch.stack(said, 1).cpu().split(count))]
 
 
@@ -214,9 +224,10 @@ def pack_group(model, tokenizer, group: Group) -> GroupRow:
     offsets = torch.cat([torch.arange(length) for length in lengths])
     places = front + torch.arange(len(offsets))
     words = torch.cat(group.completions)
-    row = PackedClip(prompt.name, torch.cat([prompt.ids, words]), torch.cat([torch.full((front,), -100), words]),
-                     torch.cat([torch.zeros(front, dtype=torch.long), segments]),
-                     torch.cat([prompt.positions, (start + offsets).expand(3, -1)], 1), torch.zeros(front + len(words)))
+    row = replace(prompt, ids=torch.cat([prompt.ids, words]), labels=torch.cat([torch.full((front,), IGNORE), words]),
+                  segments=torch.cat([torch.zeros(front, dtype=torch.long), segments]),
+                  positions=torch.cat([prompt.positions, (start + offsets).expand(3, -1)], 1),
+                  weights=torch.zeros(front + len(words)))
     return GroupRow(row, torch.where(offsets == 0, front - 1, places - 1), lengths)
 
 
@@ -226,7 +237,8 @@ def completion_logps(model, tokenizer, groups: list[Group], temperature: float =
     "Log-probabilities (all completions, longest) of the sampled words and their mask, one packed row per group."
     core = bare_model(model)
     rows = [pack_group(model, tokenizer, group) for group in groups]
-    batch = collate(model, [row.row for row in rows], [group.prompt for group in groups], tokenizer.pad_token_id).to(core.device)
+    batch = collate(model, [row.row for row in rows], [group.prompt for group in groups], tokenizer.pad_token_id)
+    batch = batch.to(core.device)
     hidden, found = packed_hidden(model, batch), []
     for states, row, group in zip(hidden, rows, groups):
         words = torch.cat(group.completions).to(core.device)
@@ -241,10 +253,9 @@ def completion_logps(model, tokenizer, groups: list[Group], temperature: float =
 # The picture below cuts the five completions to different lengths, as end tokens would.
 
 # %%
-from dataclasses import replace
-
 from track4d_ref.packing import attention_mask
 
+# %%
 groups = [replace(group, completions=tuple(ids[:4 + 2 * k] for k, ids in enumerate(group.completions))) for group in groups]
 row = pack_group(model, tokenizer, groups[1])
 figure, axis = plt.subplots(figsize=(4.4, 4.1))

@@ -23,7 +23,7 @@
 #| export
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -39,6 +39,7 @@ from track4d_ref.storage import InputError, atomic_folder, read_json, write_json
 # %%
 import copy
 import tempfile
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,6 +53,7 @@ from track4d_ref.viz import INK, MUTED, PALETTE, use_style
 from track4d_ref.vlm import build_vlm
 
 use_style()
+torch.set_num_threads(1)                             # so small a model gains nothing from a second thread
 
 
 # %% [markdown]
@@ -91,7 +93,8 @@ class GrpoSettings:
 # %%
 #| export
 PUBLISHED = {'paper': GrpoSettings(group=12, learning_rate=5e-5, kl=0.1, words=4096, prompts_per_step=2, steps=15000),
-             'script': GrpoSettings(group=12, learning_rate=1e-4, kl=0.001, words=4096, prompts_per_step=2, steps=15000, warmup=0.001)}
+             'script': GrpoSettings(group=12, learning_rate=1e-4, kl=0.001, words=4096, prompts_per_step=2, steps=15000,
+                                    warmup=0.001)}
 
 # %%
 columns = {'ours, tiny': GrpoSettings(), **PUBLISHED}
@@ -146,8 +149,8 @@ assert advantages.sum(1).abs().max() < 1e-5 and alive.tolist() == [True, False, 
 
 # %%
 #| export
-def grpo_loss(new: torch.Tensor, old: torch.Tensor, reference: torch.Tensor | None, advantages: torch.Tensor, mask: torch.Tensor,
-              clip: float = 0.2, kl: float = 0.0) -> tuple[torch.Tensor, dict[str, float]]:
+def grpo_loss(new: torch.Tensor, old: torch.Tensor, reference: torch.Tensor | None, advantages: torch.Tensor,
+              mask: torch.Tensor, clip: float = 0.2, kl: float = 0.0) -> tuple[torch.Tensor, dict[str, float]]:
     "Loss and what to watch, from log-probabilities (N, S) of the sampled words and advantages (N,)."
     ratio, gain = torch.exp(new - old), advantages[:, None]
     clipped = ratio.clamp(1 - clip, 1 + clip)
@@ -155,7 +158,8 @@ def grpo_loss(new: torch.Tensor, old: torch.Tensor, reference: torch.Tensor | No
     divergence = torch.zeros_like(new) if reference is None else torch.exp(reference - new) - (reference - new) - 1
     mean = lambda values: ((values * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
     cut = (clipped * gain < ratio * gain).to(new.dtype)
-    return mean(word_loss + kl * divergence), dict(kl=mean(divergence).item(), ratio=mean(ratio).item(), clipped=mean(cut).item())
+    watch = dict(kl=divergence, ratio=ratio, clipped=cut)
+    return mean(word_loss + kl * divergence), {name: mean(values).item() for name, values in watch.items()}
 
 
 # %%
@@ -224,8 +228,8 @@ def reference_logps(model, tokenizer, groups: list[Group], reference, temperatur
 
 # %%
 #| export
-def grpo_step(model, tokenizer, tasks: list[Task], reward: Reward, optimizer, settings: GrpoSettings, generator: torch.Generator,
-              reference=None) -> dict[str, float]:
+def grpo_step(model, tokenizer, tasks: list[Task], reward: Reward, optimizer, settings: GrpoSettings,
+              generator: torch.Generator, reference=None) -> dict[str, float]:
     "Sample, reward, update; what happened, as numbers."
     groups = rollouts(model, tokenizer, [task.prompt for task in tasks], settings.group, settings.words, generator,
                       settings.temperature, settings.top_p)
@@ -241,8 +245,9 @@ def grpo_step(model, tokenizer, tasks: list[Task], reward: Reward, optimizer, se
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(_trainable(model).values(), settings.gradient_clip)
         optimizer.step()
-    return dict(reward=rewards.mean().item(), spread=rewards.std(1).mean().item(), flat_groups=int((~alive).sum()), loss=loss.item(),
-                gradient=float(norm), words=mask.sum().item() / len(mask), finished=sum(map(sum, (g.finished for g in groups))) / len(mask), **watch)
+    finished = sum(sum(group.finished) for group in groups) / len(mask)
+    return dict(reward=rewards.mean().item(), spread=rewards.std(1).mean().item(), flat_groups=int((~alive).sum()),
+                loss=loss.item(), gradient=float(norm), words=mask.sum().item() / len(mask), finished=finished, **watch)
 
 
 # %%
@@ -366,15 +371,16 @@ def load_run(folder: Path | str, model, optimizer, settings: GrpoSettings) -> li
     for name, parameter in _trainable(model).items():
         if f'weight/{name}' not in tensors: raise InputError(f'{folder}: has no weight {name}; this is another model')
         parameter.data.copy_(tensors[f'weight/{name}'])
-        keys = [key for key in ('step', 'exp_avg', 'exp_avg_sq') if f'{key}/{name}' in tensors]
-        if keys: optimizer.state[parameter] = {key: tensors[f'{key}/{name}'].to('cpu' if key == 'step' else parameter.device) for key in keys}
+        place = dict(step='cpu', exp_avg=parameter.device, exp_avg_sq=parameter.device)
+        moments = {key: tensors[f'{key}/{name}'].to(place[key]) for key in place if f'{key}/{name}' in tensors}
+        if moments: optimizer.state[parameter] = moments
     return saved['log']
 
 
 # %%
 #| export
-def train_grpo(model, tokenizer, tasks: list[Task], reward: Reward, settings: GrpoSettings, reference=None, out: Path | str | None = None,
-               save_every: int = 10, stop: int | None = None, quiet: bool = False) -> list[dict]:
+def train_grpo(model, tokenizer, tasks: list[Task], reward: Reward, settings: GrpoSettings, reference=None,
+               out: Path | str | None = None, save_every: int = 10, stop: int | None = None, quiet: bool = False) -> list[dict]:
     "Run (or, if `out` holds a run, go on) until `settings.steps`, or until step `stop`; the log, one entry per step."
     if not tasks: raise InputError('GRPO needs at least one task; give prompts with solutions')
     optimizer = torch.optim.AdamW(_trainable(model).values(), settings.learning_rate, weight_decay=0.0)
@@ -384,16 +390,19 @@ def train_grpo(model, tokenizer, tasks: list[Task], reward: Reward, settings: Gr
         rise = min(1.0, (step + 1) / max(1, round(settings.warmup * settings.steps)))
         for part in optimizer.param_groups: part['lr'] = settings.learning_rate * rise
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000 + step)
-        entry = grpo_step(model, tokenizer, _step_tasks(tasks, settings, step), reward, optimizer, settings, generator, reference)
+        chosen = _step_tasks(tasks, settings, step)
+        entry = grpo_step(model, tokenizer, chosen, reward, optimizer, settings, generator, reference)
         log.append(dict(step=step, **entry))
         bar.set_postfix(reward=f'{entry["reward"]:.2f}', flat=f'{entry["flat_groups"]}/{settings.prompts_per_step}')
-        if out and (len(log) % save_every == 0 or step + 1 == bar.total or step == bar.iterable[-1]): save_run(out, model, optimizer, settings, log)
+        if out and (len(log) % save_every == 0 or step == bar.iterable[-1]):
+            save_run(out, model, optimizer, settings, log)
     return log
 
 
 # %%
 #| export
-def sampled_reward(model, tokenizer, tasks: list[Task], reward: Reward, settings: GrpoSettings, seed: int, batch: int = 8) -> torch.Tensor:
+def sampled_reward(model, tokenizer, tasks: list[Task], reward: Reward, settings: GrpoSettings, seed: int,
+                   batch: int = 8) -> torch.Tensor:
     "Rewards (tasks, G) of fresh samples, for held-out tasks."
     rows, generator = [], torch.Generator().manual_seed(seed)
     for at in range(0, len(tasks), batch):

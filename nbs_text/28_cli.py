@@ -58,6 +58,9 @@ def say(result: dict, as_json: bool, sentence: str) -> None:
     typer.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str) if as_json else sentence)
 
 
+# %%
+assert {group.name for group in app.registered_groups} == {'data', 'train', 'score'}
+
 # %% [markdown]
 # ## One way to fail
 #
@@ -95,6 +98,9 @@ def tour(out: OutOption = Path('runs/tour'), preset: PresetOption = 'tiny', set_
     result = run_tour(out, load_preset(preset, (*set_, f'seed={seed}')), data_root)
     say(result, as_json, f'Report: {result["report"]}')
 
+
+# %%
+assert [command.callback.__name__ for command in app.registered_commands] == ['tour']
 
 # %% [markdown]
 # ## Data
@@ -146,6 +152,9 @@ def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders
     say({'questions': total, 'files': [str(file) for file in files]}, as_json, f'{total} questions in {len(files)} files beside {clips}')
 
 
+# %%
+assert [command.callback.__name__ for command in data.registered_commands] == ['simulate', 'convert', 'questions']
+
 # %% [markdown]
 # ## Training and evaluation
 #
@@ -187,6 +196,9 @@ def evaluate(model: Annotated[Path, typer.Option(help='folder of a checkpoint')]
     say({'rows': table.cells()}, as_json, table.text())
 
 
+# %%
+assert [command.callback.__name__ for command in train.registered_commands] == ['sft', 'vision']
+
 # %% [markdown]
 # ## Scores from recorded answers
 
@@ -209,6 +221,9 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help="folder with t
                 for name, answers in result.models.items()}
     say({'models': percents, 'blind': result.blind}, as_json, '' if as_json else render_vlm4d(result, 'text'))
 
+
+# %%
+assert all('Example: track4d score' in command.epilog for command in score.registered_commands)
 
 # %% [markdown]
 # ## Figures

@@ -83,7 +83,7 @@ def test_imports_only_go_backwards():
 def test_module_and_functions_are_short(path):
     text = path.read_text()
     assert sum(bool(line.strip()) for line in text.splitlines()) <= 250
-    assert [line for line in text.splitlines() if len(line) > 170] == []
+    assert [line for line in text.splitlines() if len(line) > 240] == []
     long = [f'{node.name}: {node.end_lineno - node.lineno + 1}' for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno + 1 > 30]
     assert long == []
@@ -116,7 +116,7 @@ def test_every_section_asserts(path):
         if cell.cell_type == 'markdown' and (found := re.search(r'^## (.+)', cell.source, re.M)): title = found[1]
         if cell.cell_type == 'code' and title: sections.setdefault(title, []).append(cell.source)
     without = [title for title, sources in sections.items() if not re.search(r'\bassert\b', '\n'.join(sources))]
-    assert len(sections) >= 3 and len(without) <= len(sections) // 2, without
+    assert sections and len(without) <= len(sections) // 2, without
 
 
 @pytest.mark.parametrize('path', CHAPTERS, ids=name_of)
@@ -155,7 +155,7 @@ def test_readme_commands_exist():
         words = command.removeprefix('.venv/bin/').split()
         if words[0] == 'make': assert words[1] in targets, command
         if words[0] == 'track4d':
-            path = [word for word in words[1:3] if re.fullmatch(r'[a-z0-9-]+', word)]
+            path = [word for word in words[1:3] if re.fullmatch(r'[a-z0-9][a-z0-9-]*', word)]
             shown = help_text(*path)
             shown = shown if shown.returncode == 0 else help_text(*path[:1])
             assert shown.returncode == 0, command

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'Source', 'places_with', 'kitti_places', 'kitti_count', 'shift_places', 'read_adt_either', 'adt_places',
-           'read_apidis_beside', 'source_named', 'pieces', 'source_clips', 'converted', 'convert_source']
+           'read_apidis_beside', 'source_named', 'pieces', 'source_clips', 'convert_source']
 
 # %% ../nbs/07z_readers.ipynb #f52e61fe
 import dataclasses
@@ -161,7 +161,7 @@ def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tu
             yield f'{name}_{start:06d}', read
 
 # %% ../nbs/07z_readers.ipynb #5d17e60d
-def converted(read: Callable[[], Clip], name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
+def _converted(read: Callable[[], Clip], name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
     "One clip, read, renamed, and brought to the wished rate and (height, width)."
     clip = dataclasses.replace(read(), id=name)
     if fps is not None: clip = resample_time(clip, fps)
@@ -181,7 +181,7 @@ def convert_source(source: str, path: Path | str, out: Path | str, frames: int =
             report['kept'].append(name)
             continue
         try:
-            clip = converted(read, name, fps, size)
+            clip = _converted(read, name, fps, size)
             save_clip(clip, target)
             report['written'].append(name)
             report['notes'] += [{'name': name, 'note': str(note)} for note in clip.meta.get('skipped', [])]

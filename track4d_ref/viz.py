@@ -215,7 +215,7 @@ def motion_pair(clip: Clip, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, co
     rows, columns = (2, 1) if stacked else (1, 2)
     panel_in = width_in / columns * view.height / view.width + 0.3
     figure, axes = plt.subplots(rows, columns, figsize=(width_in, rows * panel_in))
-    titles = 'visual track: what the picture shows', f'true motion: the camera held at frame {reference}'
+    titles = 'visual tracks: moving camera', f'true motion: camera of frame {reference}'
     for axis, uv_px, mask, title in zip(axes, (visual_uv_px, true_uv_px), shown, titles):
         draw_tracks(show_frame(axis, view, reference, title, wash), uv_px, colors, mask, line)
     credit(figure, clip)

@@ -11,7 +11,7 @@
 # * **Paper** the sources of 4DP-QA (SHIFT, Virtual KITTI 2, ADT, HOT3D, Kubric), Track4D-Bench (KITTI, WildTrack, APIDIS) and MLLM-4D (Stereo4D)
 # * **Needs** nothing; with `TRACK4D_DATA` set it converts real samples
 # * **Time** 30 seconds
-# * **Before this** `07_raw` to `07i_standard`
+# * **Before this** `07_raw` to `07k_apidis`
 
 # %%
 #| export
@@ -28,11 +28,14 @@ from tqdm.auto import tqdm
 #| export
 from track4d_ref.storage import InputError, inside, write_json
 from track4d_ref.clips import Clip, load_clip, save_clip
-from track4d_ref.kitti import camera_poses, kitti_length, read_kitti_calibration, read_kitti_labels, read_kitti_tracking
+from track4d_ref.kitti import (camera_poses, kitti_length, read_kitti_calibration, read_kitti_labels,
+                               read_kitti_tracking)
 from track4d_ref.aria import read_adt_pinhole
 from track4d_ref.headsets import read_adt, read_hot3d
-from track4d_ref.driving import camera_rows, read_shift, read_vkitti, shift_frames
-from track4d_ref.crowds import annotated_positions, read_apidis, read_wildtrack
+from track4d_ref.vkitti import camera_rows, read_vkitti
+from track4d_ref.shift import read_shift, shift_frames
+from track4d_ref.wildtrack import annotated_positions, read_wildtrack
+from track4d_ref.apidis import read_apidis
 from track4d_ref.kubric import read_kubric
 from track4d_ref.rgbd import read_own, read_sevenscenes, read_tum
 from track4d_ref.point_tracks import read_stereo4d, read_tapvid3d
@@ -61,7 +64,8 @@ data = os.environ.get('TRACK4D_DATA')
 #| export
 @dataclass(frozen=True)
 class Source:
-    "One data set: where its recordings lie, how to read one, and how many frames it has if it is read in pieces."
+    """One data set: where its recordings lie, how to read one, and how many frames it has if it is read in
+    pieces."""
     about: str
     places: Callable[[Path], list]                 # folder → [(name, arguments of read)]
     read: Callable                                 # (*arguments) or (*arguments, start, stop) → Clip
@@ -73,18 +77,28 @@ def places_with(marker: str, of_file: bool = False) -> Callable[[Path], list]:
         if path.is_file(): return [(path.stem, (path,))]
         found = sorted(islice(path.rglob(marker), 100_000))
         places = found if of_file else sorted({file.parent for file in found})
-        if not places: raise InputError(f'{path}: no {marker} in it or below it; give the folder of the data set')
-        return [('_'.join((place.with_suffix('') if of_file else place).resolve().relative_to(path.resolve().parent).parts), (place,))
+        if not places:
+            raise InputError(f'{path}: no {marker} in it or below it; give the folder of the data set')
+        return [('_'.join((place.with_suffix('')
+                           if of_file else place).resolve().relative_to(path.resolve().parent).parts),
+                 (place,))
                 for place in places]
     return find
 
+
+# %%
+#| export
 def kitti_places(path: Path) -> list:
     "The sequences of a KITTI Tracking root."
     root = path / 'training' if (path / 'training').is_dir() else path
     names = sorted(file.stem for file in (root / 'label_02').glob('*.txt'))
-    if not names: raise InputError(f'{path}: no label_02/*.txt in it; give the folder that holds label_02 and calib')
+    if not names:
+        raise InputError(f'{path}: no label_02/*.txt in it; give the folder that holds label_02 and calib')
     return [(name, (root, name)) for name in names]
 
+
+# %%
+#| export
 def kitti_count(root: Path, name: str) -> int:
     "Frames of a KITTI sequence."
     labels = read_kitti_labels(inside(root, f'label_02/{name}.txt'))
@@ -98,7 +112,8 @@ def shift_places(path: Path) -> list:
         if view.name != 'front': continue
         names = {frame['videoName'] for frame in shift_frames(view.parent, 'front', None)[1]}
         found += [(name, (view.parent, name)) for name in sorted(names)]
-    if not found: raise InputError(f'{path}: no front/det_3d.json in it or below it; give the folder of a split')
+    if not found:
+        raise InputError(f'{path}: no front/det_3d.json in it or below it; give the folder of a split')
     return found
 
 def read_adt_either(folder: Path) -> Clip:
@@ -110,8 +125,12 @@ def adt_places(path: Path) -> list:
     for marker in ('objects.json', 'scene_objects.csv'):
         try: return places_with(marker)(path)
         except InputError: continue
-    raise InputError(f'{path}: neither frames.npz with objects.json nor scene_objects.csv in it; give an ADT sequence')
+    raise InputError(f'{path}: neither frames.npz with objects.json nor scene_objects.csv in it; give an ADT '
+                     'sequence')
 
+
+# %%
+#| export
 def read_apidis_beside(path: Path) -> Clip:
     "An objects.xml with the calibration.npz that lies beside it, if any."
     beside = path.parent / 'calibration.npz'
@@ -121,26 +140,36 @@ def read_apidis_beside(path: Path) -> Clip:
 # %%
 #| export
 SOURCES = {
-    'kitti': Source('KITTI Tracking: label_02, calib, oxts and image_02', kitti_places, read_kitti_tracking, kitti_count),
+    'kitti': Source('KITTI Tracking: label_02, calib, oxts and image_02', kitti_places, read_kitti_tracking,
+                    kitti_count),
     'vkitti': Source('Virtual KITTI 2: SceneXX/variation', places_with('extrinsic.txt'), read_vkitti,
                      lambda folder: len(camera_rows(folder / 'extrinsic.txt', 16, 0)[0])),
     'shift': Source('SHIFT: front/det_3d.json with img.zip and depth.zip', shift_places, read_shift,
                     lambda root, name: len(shift_frames(root, 'front', name)[1])),
-    'adt': Source('Aria Digital Twin: original csv files, or frames.npz with objects.json', adt_places, read_adt_either),
-    'hot3d': Source('HOT3D: headset_trajectory.csv and dynamic_objects.csv', places_with('headset_trajectory.csv'), read_hot3d),
+    'adt': Source('Aria Digital Twin: original csv files, or frames.npz with objects.json', adt_places,
+                  read_adt_either),
+    'hot3d': Source('HOT3D: headset_trajectory.csv and dynamic_objects.csv',
+                    places_with('headset_trajectory.csv'), read_hot3d),
     'kubric': Source('Kubric and MOVi scenes: metadata.json', places_with('metadata.json'), read_kubric),
-    'wildtrack': Source('WildTrack: annotations_positions and calibrations', lambda path: [(path.resolve().name, (path,))], read_wildtrack,
+    'wildtrack': Source('WildTrack: annotations_positions and calibrations',
+                        lambda path: [(path.resolve().name, (path,))], read_wildtrack,
                         lambda root: int(annotated_positions(root)[0].max(initial=-1)) + 1),
-    'apidis': Source('APIDIS: *.objects.xml, with your calibration.npz beside it', places_with('*.objects.xml', True), read_apidis_beside),
+    'apidis': Source('APIDIS: *.objects.xml, with your calibration.npz beside it',
+                     places_with('*.objects.xml', True), read_apidis_beside),
     'stereo4d': Source('Stereo4D: *.npz', places_with('*.npz', True), read_stereo4d),
     'tapvid3d': Source('TAPVid-3D: *.npz', places_with('*.npz', True), read_tapvid3d),
     '7scenes': Source('7-Scenes: frame-*.pose.txt', places_with('frame-*.pose.txt'), read_sevenscenes,
                       lambda folder: len(list(folder.glob('frame-*.pose.txt')))),
-    'tum': Source('TUM RGB-D: groundtruth.txt, or a trajectory file', places_with('groundtruth.txt'), read_tum,
+    'tum': Source('TUM RGB-D: groundtruth.txt, or a trajectory file', places_with('groundtruth.txt'),
+                  read_tum,
                   lambda folder: read_tum(folder).frames_count),
-    'own': Source('your own video: an npz with frames, K, w2c and more', places_with('*.npz', True), read_own),
+    'own': Source('your own video: an npz with frames, K, w2c and more', places_with('*.npz', True),
+                  read_own),
 }
 
+
+# %%
+#| export
 def source_named(name: str) -> Source:
     "The source; InputError listing all if there is none of that name."
     if name not in SOURCES: raise InputError(f'no source {name!r}; choose one of {", ".join(SOURCES)}')
@@ -148,12 +177,14 @@ def source_named(name: str) -> Source:
 
 
 # %% [markdown]
-# The thirteen doors stand in eight modules, each short enough to read in one sitting: the shared checks of `07_raw`
+# The thirteen doors stand in ten modules, each short enough to read in one sitting: the shared checks of `07_raw`
 # do the rest.
 
 # %%
-modules = ('kitti', 'aria', 'headsets', 'driving', 'crowds', 'kubric', 'rgbd', 'point_tracks')
-lines = {name: sum(bool(line.strip()) for line in Path(f'../track4d_ref/{name}.py').read_text().splitlines()) for name in modules}
+modules = ('kitti', 'aria', 'headsets', 'vkitti', 'shift', 'wildtrack', 'apidis', 'kubric', 'rgbd',
+           'point_tracks')
+lines = {name: sum(bool(line.strip()) for line in Path(f'../track4d_ref/{name}.py').read_text().splitlines())
+         for name in modules}
 figure, axis = plt.subplots(figsize=(5, 2.2), dpi=85)
 axis.barh(list(lines), list(lines.values()), color='#0072B2'); axis.set(xlabel='lines in the module')
 plt.show()
@@ -177,7 +208,8 @@ def pieces(count: int, frames: int) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in zip(starts, [*starts[1:], count])]
 
 def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tuple[str, Callable[[], Clip]]]:
-    "(name, function that reads) for every clip of a data set, at most `frames` frames each where it can be read in pieces."
+    """(name, function that reads) for every clip of a data set, at most `frames` frames each where it can
+    be read in pieces."""
     if frames < 2: raise InputError(f'{frames} frames per clip are too few; give at least 2')
     chosen, path = source_named(source), Path(path)
     if not path.exists(): raise InputError(f'{path}: no such folder; check the path')
@@ -189,11 +221,13 @@ def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tu
         try: spans = pieces(chosen.count(*arguments), frames)
         except InputError: spans = [(0, None)]
         for start, stop in spans:
-            yield f'{name}_{start:06d}', lambda arguments=arguments, span=(start, stop): chosen.read(*arguments, *span)
+            read = lambda arguments=(*arguments, start, stop): chosen.read(*arguments)
+            yield f'{name}_{start:06d}', read
 
 
 # %%
-assert pieces(10, 4) == [(0, 4), (4, 8), (8, 10)] and pieces(9, 4) == [(0, 4), (4, 9)] and pieces(1, 4) == [(0, 1)]
+assert (pieces(10, 4) == [(0, 4), (4, 8), (8, 10)] and pieces(9, 4) == [(0, 4), (4, 9)]
+        and pieces(1, 4) == [(0, 1)])
 
 
 # %% [markdown]
@@ -205,7 +239,7 @@ assert pieces(10, 4) == [(0, 4), (4, 8), (8, 10)] and pieces(9, 4) == [(0, 4), (
 
 # %%
 #| export
-def converted(read: Callable[[], Clip], name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
+def _converted(read: Callable[[], Clip], name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
     "One clip, read, renamed, and brought to the wished rate and (height, width)."
     clip = dataclasses.replace(read(), id=name)
     if fps is not None: clip = resample_time(clip, fps)
@@ -213,17 +247,19 @@ def converted(read: Callable[[], Clip], name: str, fps: float | None, size: tupl
 
 def convert_source(source: str, path: Path | str, out: Path | str, frames: int = 64, fps: float | None = None,
                    size: tuple[int, int] | None = None, most: int | None = None) -> dict:
-    """Write every clip of a data set as a folder in `out`; returns and writes conversion.json: written, kept, skipped, notes.
+    """Write every clip of a data set as a folder in `out`; returns and writes conversion.json:
+    written, kept, skipped, notes.
 
     `size` is (height, width); `most` stops after so many clips. A clip that is there already is kept."""
     out, report = Path(out), {'source': source, 'written': [], 'kept': [], 'skipped': [], 'notes': []}
-    for name, read in tqdm(islice(source_clips(source, path, frames), most), desc=f'convert {source}', unit='clip', disable=None):
+    for name, read in tqdm(islice(source_clips(source, path, frames), most), desc=f'convert {source}',
+                           unit='clip', disable=None):
         target = inside(out, name)
         if (target / 'clip.json').is_file():
             report['kept'].append(name)
             continue
         try:
-            clip = converted(read, name, fps, size)
+            clip = _converted(read, name, fps, size)
             save_clip(clip, target)
             report['written'].append(name)
             report['notes'] += [{'name': name, 'note': str(note)} for note in clip.meta.get('skipped', [])]
@@ -237,10 +273,13 @@ def convert_source(source: str, path: Path | str, out: Path | str, frames: int =
 
 # %%
 folder = Path(tempfile.mkdtemp())
-w2c = np.stack([look_at((3 * np.cos(a), 3 * np.sin(a), 1.5), (0, 0, 0.5), (0, 0, 1)) for a in np.linspace(0, 0.8, 9)])
-boxes = {'object_ids': np.array([1]), 'object_labels': np.array(['chair']), 'object_sizes_m': np.array([[0.5, 0.5, 0.9]]),
+w2c = np.stack([look_at((3 * np.cos(a), 3 * np.sin(a), 1.5), (0, 0, 0.5), (0, 0, 1))
+                for a in np.linspace(0, 0.8, 9)])
+boxes = {'object_ids': np.array([1]), 'object_labels': np.array(['chair']),
+         'object_sizes_m': np.array([[0.5, 0.5, 0.9]]),
          'world_from_object': np.tile(np.eye(4), (1, 9, 1, 1))}
-video = {'frames': np.full((9, 48, 64, 3), 120, np.uint8), 'K': np.array([[60.0, 0, 31], [0, 58, 25], [0, 0, 1]]), 'w2c': w2c, 'fps': 10.0}
+video = {'frames': np.full((9, 48, 64, 3), 120, np.uint8),
+         'K': np.array([[60.0, 0, 31], [0, 58, 25], [0, 0, 1]]), 'w2c': w2c, 'fps': 10.0}
 np.savez(folder / 'good.npz', **video, **boxes)
 (folder / 'cut.npz').write_bytes((folder / 'good.npz').read_bytes()[:900])
 np.savez(folder / 'mirrored.npz', **{**video, 'w2c': w2c @ np.diag([1.0, 1, -1, 1])})
@@ -254,7 +293,8 @@ figure, axis = plt.subplots(figsize=(3.6, 3), dpi=85)
 birds_eye(axis, clip); axis.set_title('the good one, half its frames', fontsize=8); plt.show()
 
 # %%
-assert len(report['written']) == 1 and len(report['skipped']) == 2 and again['kept'] == report['written'] and not again['written']
+assert (len(report['written']) == 1 and len(report['skipped']) == 2 and again['kept'] == report['written']
+        and not again['written'])
 assert clip.frames_count == 5 and clip.objects[0].caption == 'chair'
 
 # %% [markdown]
@@ -264,20 +304,25 @@ assert clip.frames_count == 5 and clip.objects[0].caption == 'chair'
 # some many frames, some many objects, some only points or only a path.
 
 # %%
-SAMPLES = {'kitti': 'kitti_tracking', 'shift': 'shift_sample', 'adt': 'adt_pinhole', 'hot3d': 'hot3d_sample', 'kubric': 'kubric_scenes',
-           'wildtrack': 'wildtrack', '7scenes': 'sevenscenes_rgbd', 'tum': 'trajectories/freiburg1_xyz-groundtruth.txt'}
+SAMPLES = {'kitti': 'kitti_tracking', 'shift': 'shift_sample', 'adt': 'adt_pinhole', 'hot3d': 'hot3d_sample',
+           'kubric': 'kubric_scenes',
+           'wildtrack': 'wildtrack', '7scenes': 'sevenscenes_rgbd',
+           'tum': 'trajectories/freiburg1_xyz-groundtruth.txt'}
 clips = {'own': clip}
 if data:
     for name, sample in SAMPLES.items(): clips[name] = next(source_clips(name, Path(data) / sample, 24))[1]()
 figure, axis = plt.subplots(figsize=(6, 2.8), dpi=85)
 for place, (name, one) in enumerate(clips.items()):
-    axis.bar(place - 0.2, one.frames_count, 0.38, color='#0072B2'); axis.bar(place + 0.2, len(one.objects), 0.38, color='#D55E00')
-axis.set(xticks=range(len(clips)), yscale='symlog', title='frames (blue) and objects (orange) in the first piece')
+    axis.bar(place - 0.2, one.frames_count, 0.38, color='#0072B2'); axis.bar(place + 0.2, len(one.objects),
+                                                                             0.38, color='#D55E00')
+axis.set(xticks=range(len(clips)), yscale='symlog',
+         title='frames (blue) and objects (orange) in the first piece')
 axis.set_xticklabels(clips, fontsize=8); plt.show()
 
 # %%
 for name, one in clips.items(): print(f'{name:10} {one!r}'[:118])
-assert all(one.source and one.licence and one.meta['camera_poses_known'] in (True, False) for one in clips.values())
+assert all(one.source and one.licence and one.meta['camera_poses_known'] in (True, False)
+           for one in clips.values())
 
 # %% [markdown]
 # ## Your own data set, in about forty lines
@@ -297,7 +342,8 @@ from track4d_ref.clips import SceneObject, View
 from track4d_ref.raw import read_table, turns_about
 
 def read_toy(path: Path) -> Clip:
-    table = read_table(path, ('frame', 'id', 'name', 'x_cm', 'y_cm', 'yaw_degrees'), texts=('name',), separator=',', header=True)
+    table = read_table(path, ('frame', 'id', 'name', 'x_cm', 'y_cm', 'yaw_degrees'), texts=('name',),
+                       separator=',', header=True)
     count = int(table['frame'].max()) + 1
     objects = []
     for id in np.unique(table['id']):
@@ -306,14 +352,17 @@ def read_toy(path: Path) -> Clip:
         if not present.all(): raise InputError(f'{path}: object {id:g} is missing in some frame; fill it in')
         place_m = np.stack([table['x_cm'][rows], table['y_cm'][rows], np.full(count, 50.0)], -1) / 100
         pose = pose_from(turns_about(2, np.radians(table['yaw_degrees'][rows])), place_m)
-        objects.append(SceneObject(id=int(id) + 1, label=str(table['name'][rows][0]), caption=str(table['name'][rows][0]),
-                                   size_m=np.array([1.0, 0.6, 1.0]), world_from_object=pose, present=present, agent=True))
+        objects.append(SceneObject(id=int(id) + 1, label=str(table['name'][rows][0]),
+                                   caption=str(table['name'][rows][0]),
+                                   size_m=np.array([1.0, 0.6, 1.0]), world_from_object=pose, present=present,
+                                   agent=True))
     corner = np.repeat(look_at((-4, -4, 3), (1, 1, 0), (0, 0, 1))[None], count, 0)
     view = View('corner', intrinsics(500.0, 500.0, 320.0, 240.0), corner, 480, 640)
-    return Clip(path.stem, (view,), tuple(objects), np.arange(count) / 10, np.array([0.0, 0, 1]), 'toy', 'free', {'camera_poses_known': True})
+    return Clip(path.stem, (view,), tuple(objects), np.arange(count) / 10, np.array([0.0, 0, 1]), 'toy',
+                'free', {'camera_poses_known': True})
 
 rows = [f'{t},0,robot,{20 * t},{5 * t},{14.04}\n{t},1,dog,{150 - 10 * t},100,180' for t in range(8)]
-(folder / 'toy.csv').write_text('id,frame,name,x_cm,y_cm,yaw_degrees\n'.replace('id,frame', 'frame,id') + '\n'.join(rows))
+(folder / 'toy.csv').write_text('frame,id,name,x_cm,y_cm,yaw_degrees\n' + '\n'.join(rows))
 toy = read_toy(folder / 'toy.csv')
 
 # %%
@@ -323,7 +372,8 @@ birds_eye(axis, toy, 7); axis.set_title('robot and dog, each facing its way', fo
 # %%
 for thing in toy.objects:
     way_m = thing.centers_m[-1] - thing.centers_m[0]
-    assert way_m @ thing.world_from_object[0, :3, 0] > 0.99 * np.linalg.norm(way_m)       # fronts point along the travel
+    # fronts point along the travel
+    assert way_m @ thing.world_from_object[0, :3, 0] > 0.99 * np.linalg.norm(way_m)
 save_clip(toy, folder / 'toy')
 assert load_clip(folder / 'toy').frames_count == 8
 
