@@ -57,7 +57,8 @@ def warp_error(clip) -> float:
     kept = np.all([(view.instances[last][place] == 0) & np.isfinite(view.depth_m[last][place])
                    for place in corners], 0)
     weights = (1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right
-    found = 1 / sum(weight / view.depth_m[last][place] for weight, place in zip(weights, corners))
+    with np.errstate(divide='ignore'):             # beside the sky, which is not kept
+        found = 1 / sum(weight / view.depth_m[last][place] for weight, place in zip(weights, corners))
     return float(np.median((np.abs(found - depth) / depth)[kept])) if kept.sum() > 20 else float('nan')
 
 
