@@ -68,9 +68,6 @@ def _pose_columns(table: dict, stamp: str, place: tuple, turn: tuple, order: str
     rotation = rotation_from_quaternion(np.stack([table[name] for name in turn], -1), order, where)
     return stamps, pose_from(rotation, np.stack([table[name] for name in place], -1))
 
-
-# %%
-#| export
 def read_aria_trajectory(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (N,) in ns and world←device (N, 4, 4) of aria_trajectory.csv or closed_loop_trajectory.csv."
     place = tuple(f't{axis}_world_device' for axis in 'xyz')
@@ -78,9 +75,6 @@ def read_aria_trajectory(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     table = read_table(path, ('tracking_timestamp_us', *place, *turn), separator=',', header=True)
     return _pose_columns(table, 'tracking_timestamp_us', place, turn, 'xyzw', 1000, str(path))
 
-
-# %%
-#| export
 def read_object_poses(path: Path | str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """uid → stamps (K,) in ns and world←object (K, 4, 4), from scene_objects, dynamic_objects or
     headset_trajectory.csv."""
@@ -89,6 +83,7 @@ def read_object_poses(path: Path | str) -> dict[str, tuple[np.ndarray, np.ndarra
     stamps, poses = _pose_columns(table, 'timestamp[ns]', POSITION, TURN_WXYZ, 'wxyz', 1, str(path))
     return {str(uid): (stamps[table['object_uid'] == uid], poses[table['object_uid'] == uid])
             for uid in np.unique(table['object_uid'])}
+
 
 
 # %%
@@ -203,9 +198,6 @@ def _read_glb(path: Path | str) -> tuple[dict, bytes]:
         raise InputError(f'{path}: not a GLB mesh; download it again')
     return header, content[28 + size:]
 
-
-# %%
-#| export
 def _accessor_points(header: dict, blob: bytes, index: int) -> np.ndarray:
     "Float32 vectors (N, 3) of one accessor."
     accessor = header['accessors'][index]
@@ -218,6 +210,7 @@ def _accessor_points(header: dict, blob: bytes, index: int) -> np.ndarray:
     if rows is None or min(start, stride - 12, count - 1) < 0:
         raise ValueError('an accessor points outside the file')
     return np.ascontiguousarray(rows).view('<f4').astype(np.float64)
+
 
 
 # %%
@@ -290,9 +283,6 @@ assert np.allclose(np.ptp(mesh_m, axis=0), (0.1, 0.02, 0.06))       # the quarte
 #| export
 VIRTUAL_SIZE = 1024
 
-
-# %%
-#| export
 def quest_cameras(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "(stream, lens parameters, device←camera) for each entry of camera_models.json."
     path, found = folder / 'camera_models.json', []
@@ -305,6 +295,7 @@ def quest_cameras(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
         found.append((str(field(entry, 'stream_id', where)), lens,
                       pose_from(rotation_from_quaternion(turn, 'wxyz', where), place)))
     return found
+
 
 
 # %%

@@ -102,7 +102,17 @@ def camera_rows(path: Path, count: int, camera: int) -> tuple[np.ndarray, np.nda
     return frames, table[:, 2:]
 
 
+# %%
+pose_file = Path(tempfile.mkdtemp()) / 'bbox.txt'
+pose_file.write_text('isMoving left right top bottom frame cameraID trackID number_pixels\nTrue 5 9 2 4 0 0 '
+                     '3 8')
+# any order
+assert read_vkitti_boxes(pose_file)['isMoving'][0] and read_vkitti_boxes(pose_file)['right'][0] == 9
+
+
 # %% [markdown]
+# ## Cameras, depth and masks
+#
 # Depth is 16-bit centimetres to the image *plane*; 65535 is the sky, which becomes infinity. `extrinsic.txt` is
 # world → camera, although some readers in public take it for the inverse. The check with the boxes below would tell.
 
@@ -189,7 +199,8 @@ def write_small_vkitti(folder: Path, frames: int = 4) -> Path:
         (folder / f'frames/{kind}/Camera_0').mkdir(parents=True)
     pose_head = ('frame cameraID trackID alpha width height length world_space_X world_space_Y world_space_Z '
                  'rotation_world_space_y rotation_world_space_x rotation_world_space_z camera_space_X '
-                 'camera_space_Y camera_space_Z rotation_camera_space_y rotation_camera_space_x rotation_camera_space_z')
+                 'camera_space_Y camera_space_Z rotation_camera_space_y rotation_camera_space_x '
+                 'rotation_camera_space_z')
     rows = [pose_head]
     extrinsic = ['frame cameraID r1,1 r1,2 r1,3 t1 r2,1 r2,2 r2,3 t2 r3,1 r3,2 r3,3 t3 0 0 0 1']
     intrinsic = ['frame cameraID K[0,0] K[1,1] K[0,2] K[1,2]']
@@ -224,10 +235,13 @@ assert np.allclose(car.centers_m[-1] - car.centers_m[0],
 assert street.view.depth_m[0, 300, 5] == 14.0 and np.isinf(street.view.depth_m[0, 0, 0])
 
 # %% [markdown]
-# The real sample holds pictures and 2D boxes, but no poses. The boxes must fall on the cars, and the one pose row must
+# ## The real sample
+#
+# It holds pictures and 2D boxes, but no poses. The boxes must fall on the cars, and the one pose row must
 # satisfy $\alpha = r_y-\operatorname{atan2}(x,z)$.
 
 # %%
+assert street.licence.startswith('CC BY-NC-SA')
 if data:
     folder = Path(data) / 'vkitti2_snippets'
     boxes = read_vkitti_boxes(folder / 'bbox.txt')

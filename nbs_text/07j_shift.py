@@ -91,7 +91,16 @@ def shift_center_pose(extrinsics: dict, where: str) -> np.ndarray:
     return invert_pose(pose_from(MIRROR @ euler_rotation(angles) @ MIRROR, MIRROR @ place))
 
 
+# %%
+looking = shift_camera_pose({'location': [3, 2, 1], 'rotation': [0, 0, 90]}, 'example')
+# right is −y of ours
+assert np.allclose(looking[:3, 3], (3, -2, 1)) and np.allclose(looking[:3, 2], (0, -1, 0))
+assert np.isclose(np.linalg.det(looking[:3, :3]), 1)                                       # a proper rotation
+
+
 # %% [markdown]
+# ## Boxes and their fronts
+#
 # Boxes differ as well: a camera view has OpenCV axes and (height, width, length), `center` has (length, width, height) and
 # a yaw about z. What is the front at yaw 0? The ego car answers: it is listed in `center`, whose x is forward, with a yaw
 # of π. So yaw 0 looks *back*. We turn it round here, so that a car's x axis points where it drives.
@@ -138,7 +147,15 @@ def shift_frames(root: Path, view: str, sequence: str | None) -> tuple[str, list
     return sequence, [chosen[place] for place in np.argsort(indices)]
 
 
+# %%
+ego = {'location': [0, 0, -0.8], 'orientation': [0, 0, np.pi], 'dimension': [3.7, 1.8, 1.5]}
+assert np.allclose(shift_box(ego, True, 'ego')[1][:3, 0],
+                   (1, 0, 0))                   # the ego car looks ahead
+assert inclusive_box({'x1': 3, 'y1': 4, 'x2': 3, 'y2': 9}, 'box').tolist() == [3, 4, 4, 10]
+
 # %% [markdown]
+# ## Pictures in archives
+#
 # Pictures lie in a zip, or in a folder of the same name where somebody unpacked it. Depth is a 24-bit number spread over
 # three colours, least significant first, in units of $1000/2^{24}$ metres.
 
@@ -202,7 +219,14 @@ def shift_depth(rgb: np.ndarray) -> np.ndarray:
     return np.where(depth_m > FAR_M, np.inf, depth_m).astype(np.float32)
 
 
+# %%
+assert np.isclose(shift_depth(np.array([[[0, 0, 1]]], np.uint8))[0, 0],
+                  1000 / 256)      # the third colour is the coarse one
+
+
 # %% [markdown]
+# ## The reader
+#
 # Objects are collected over all views. `center` sees most, so it goes first; the ego car is left out because no camera
 # sees it. Identities are text in the file; ours count from one, and `meta['object_ids']` keeps the originals.
 

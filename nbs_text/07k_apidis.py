@@ -144,7 +144,13 @@ def read_apidis(path: Path | str, calibration: Path | str | None = None, camera:
                 meta={'camera_poses_known': True, 'first_time_s': float(clock_s[0])})
 
 
+# %%
+assert apidis_time_s('1,207,759,620.046000s', '') == 1207759620.046
+
+
 # %% [markdown]
+# ## Two players
+#
 # No sample is at hand, so the test is a file of our own: two players whose feet we know are projected, boxed, written
 # and read again.
 

@@ -38,7 +38,6 @@ def _pose_columns(table: dict, stamp: str, place: tuple, turn: tuple, order: str
     rotation = rotation_from_quaternion(np.stack([table[name] for name in turn], -1), order, where)
     return stamps, pose_from(rotation, np.stack([table[name] for name in place], -1))
 
-# %% ../nbs/07c_headsets.ipynb #e6a963f5
 def read_aria_trajectory(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (N,) in ns and world←device (N, 4, 4) of aria_trajectory.csv or closed_loop_trajectory.csv."
     place = tuple(f't{axis}_world_device' for axis in 'xyz')
@@ -46,7 +45,6 @@ def read_aria_trajectory(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     table = read_table(path, ('tracking_timestamp_us', *place, *turn), separator=',', header=True)
     return _pose_columns(table, 'tracking_timestamp_us', place, turn, 'xyzw', 1000, str(path))
 
-# %% ../nbs/07c_headsets.ipynb #14f505e0
 def read_object_poses(path: Path | str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """uid → stamps (K,) in ns and world←object (K, 4, 4), from scene_objects, dynamic_objects or
     headset_trajectory.csv."""
@@ -55,6 +53,8 @@ def read_object_poses(path: Path | str) -> dict[str, tuple[np.ndarray, np.ndarra
     stamps, poses = _pose_columns(table, 'timestamp[ns]', POSITION, TURN_WXYZ, 'wxyz', 1, str(path))
     return {str(uid): (stamps[table['object_uid'] == uid], poses[table['object_uid'] == uid])
             for uid in np.unique(table['object_uid'])}
+
+
 
 # %% ../nbs/07c_headsets.ipynb #6c658792
 def thin_stamps(stamps_ns: np.ndarray, gap_ns: int = 5_000_000) -> np.ndarray:
@@ -96,7 +96,6 @@ def _read_glb(path: Path | str) -> tuple[dict, bytes]:
         raise InputError(f'{path}: not a GLB mesh; download it again')
     return header, content[28 + size:]
 
-# %% ../nbs/07c_headsets.ipynb #b486f3a0
 def _accessor_points(header: dict, blob: bytes, index: int) -> np.ndarray:
     "Float32 vectors (N, 3) of one accessor."
     accessor = header['accessors'][index]
@@ -109,6 +108,8 @@ def _accessor_points(header: dict, blob: bytes, index: int) -> np.ndarray:
     if rows is None or min(start, stride - 12, count - 1) < 0:
         raise ValueError('an accessor points outside the file')
     return np.ascontiguousarray(rows).view('<f4').astype(np.float64)
+
+
 
 # %% ../nbs/07c_headsets.ipynb #a0889b4c
 def _node_matrix(node: dict) -> np.ndarray:
@@ -142,7 +143,6 @@ def read_mesh_points(path: Path | str) -> np.ndarray:
 # %% ../nbs/07c_headsets.ipynb #2570f4b5
 VIRTUAL_SIZE = 1024
 
-# %% ../nbs/07c_headsets.ipynb #e3d6bb4d
 def quest_cameras(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "(stream, lens parameters, device←camera) for each entry of camera_models.json."
     path, found = folder / 'camera_models.json', []
@@ -155,6 +155,8 @@ def quest_cameras(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
         found.append((str(field(entry, 'stream_id', where)), lens,
                       pose_from(rotation_from_quaternion(turn, 'wxyz', where), place)))
     return found
+
+
 
 # %% ../nbs/07c_headsets.ipynb #86325332
 def foreign_calibration(folder: Path, clock_ns: np.ndarray) -> str | None:
