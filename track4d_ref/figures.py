@@ -99,7 +99,7 @@ def figure_2(clip: Clip, reference_frame: int = 0, ids: Iterable[int] | None = N
     rows, columns = (2, 1) if right - left > 2 * (bottom - top) else (1, 2)
     panel_in = width_in / columns * (bottom - top) / (right - left) + 0.3
     figure, axes = plt.subplots(rows, columns, figsize=(width_in, rows * panel_in))
-    titles = 'visual tracks: the camera moves', f'true motion: the camera held at frame {reference_frame}'
+    titles = 'visual tracks: moving camera', f'true motion: camera of frame {reference_frame}'
     for axis, title, reference in zip(axes, titles, (None, reference_frame)):
         show_frame(axis, view, reference_frame, title, wash=0.25)
         axis.set(xlim=(left, right), ylim=(bottom, top))
