@@ -97,6 +97,7 @@ def main() -> None:
     result = {}
     runs = {mode: dict(mode=mode) for mode in HISTORY_MODES} | {'state only': dict(mode='self', use_text=False),
                                                                 'text only': dict(mode='self', use_state=False)}
+    runs |= {f'{name}, format given': how | {'format_given': True} for name, how in runs.items()}
     for name, how in runs.items():
         replies = ask_all_dialogues(model, test, others=others, **how)
         result[name] = summary(replies.paths, 500) | {'answer_accuracy': replies.answer_accuracy()}

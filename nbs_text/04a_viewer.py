@@ -251,7 +251,7 @@ def write_gif(path: Path | str, draw: Draw, count: int, fps: float = 8.0, dpi: i
 
 
 # %%
-motion_frame(clip, 6, visual_uv_px, true_uv_px, colors); plt.show()
+motion_frame(clip, 6, visual_uv_px, true_uv_px, colors, width_in=5.6); plt.show()
 
 # %%
 with tempfile.TemporaryDirectory() as folder:

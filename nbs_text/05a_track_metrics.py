@@ -7,7 +7,7 @@
 
 # %% [markdown]
 # #| export
-# Tracks are time first: positions (T, N, 2) in pixels or (T, N, 3) in metres, flags (T, N). All scores lie in [0, 1].
+# Tracks are time first: positions (T, N, 2) in pixels or (T, N, 3) in metres, flags (T, N). Scores lie in [0, 1].
 # `counted` (T, N) says which points enter the score; a query's own frame must not (`all_but_query`).
 
 # %% [markdown]
@@ -25,6 +25,9 @@ from track4d_ref.storage import InputError
 
 # %%
 import matplotlib.pyplot as plt
+from track4d_ref.viz import MUTED, PALETTE, use_style
+
+use_style()
 
 # %% [markdown]
 # ## Three questions about a predicted track
@@ -47,8 +50,9 @@ METRIC_RADII_M = (0.01, 0.04, 0.16, 0.64, 2.56)      # TAPVid-3D's fixed-size fo
 FRAME_SIDE_PX = 256
 
 def _scores(error: np.ndarray, radii: np.ndarray, visible, predicted_visible, counted) -> dict[str, float]:
-    "AJ, δ_avg and OA from errors (T, N) and radii (R, T or 1, N or 1) in the same unit; NaN if no counted point is visible."
-    if not counted.any(): raise InputError('track metrics: no point is counted; leave frames besides the query in')
+    "AJ, δ_avg, OA from errors (T, N) and radii (R, T or 1, N or 1) in one unit; NaN if nothing is visible."
+    if not counted.any():
+        raise InputError('track metrics: no point is counted; leave frames besides the query in')
     hit = error < radii  # (R, T, N); a NaN error never hits
     shown, called = visible & counted, predicted_visible & counted
     hits_seen = (hit & shown).sum((1, 2))
@@ -63,7 +67,8 @@ def all_but_query(query_frames: np.ndarray, frames_count: int) -> np.ndarray:
     "The flags (T, N) that leave each query's own frame (N,) out of the score."
     return np.arange(frames_count)[:, None] != np.asarray(query_frames)[None]
 
-def track_metrics(uv_px, visible, predicted_uv_px, predicted_visible, counted, height: int, width: int) -> dict[str, float]:
+def track_metrics(uv_px: np.ndarray, visible, predicted_uv_px, predicted_visible, counted, height: int,
+                  width: int) -> dict[str, float]:
     "TAP-Vid's AJ, δ_avg and OA of tracks (T, N, 2) in pixels of an H × W picture; flags (T, N)."
     scale = FRAME_SIDE_PX / np.array([width, height])
     error = np.linalg.norm((np.asarray(predicted_uv_px) - uv_px) * scale, axis=-1)  # (T, N), px of 256 × 256
@@ -75,7 +80,8 @@ def _column(radii) -> np.ndarray:
 def _flags(error, *flags) -> list[np.ndarray]:
     flags = [np.asarray(flag, dtype=bool) for flag in flags]
     if any(flag.shape != error.shape for flag in flags):
-        raise InputError(f'track metrics: positions give {error.shape} points, flags {[flag.shape for flag in flags]}; make them equal')
+        shapes = ', '.join(str(flag.shape) for flag in flags)
+        raise InputError(f'track metrics: positions have shape {error.shape}, flags {shapes}; make them equal')
     return flags
 
 
@@ -105,14 +111,14 @@ by_hand = track_metrics(true_uv, visible, said_uv, said, said, height=256, width
 by_hand
 
 # %%
-figure, axis = plt.subplots(figsize=(6.2, 2.3), dpi=90, layout='constrained')
-for radius in PIXEL_RADII: axis.axvline(radius, color='#BBBBBB', linewidth=0.8)
-axis.scatter([0.5, 3, 20], [3, 2, 1], color='#0072B2', s=45, label='visible, called visible', zorder=3)
-axis.scatter([0.05], [0], color='#D55E00', marker='s', s=45, label='hidden, called visible', zorder=3, clip_on=False)
+figure, axis = plt.subplots(figsize=(6.2, 2.3))
+for radius in PIXEL_RADII: axis.axvline(radius, color=MUTED, linewidth=0.8)
+axis.scatter([0.5, 3, 20], [3, 2, 1], color=PALETTE[0], s=45, label='visible, called visible', zorder=3)
+axis.scatter([0.05], [0], color=PALETTE[1], marker='s', s=45, label='hidden, called visible', zorder=3, clip_on=False)
 axis.set(xscale='symlog', xlim=(0, 40), ylim=(-0.6, 3.6), xticks=[0, *PIXEL_RADII], xticklabels=[0, *PIXEL_RADII],
          yticks=range(4), yticklabels=['point 4', 'point 3', 'point 2', 'point 1'], xlabel='error (px of 256 × 256)',
          title='A point hits at every radius to the right of it')
-axis.legend(fontsize=8, loc='upper right', frameon=False); axis.spines[['top', 'right']].set_visible(False); plt.show()
+axis.legend(fontsize=8, loc='upper right', frameon=False); plt.show()
 
 # %%
 assert np.isclose(by_hand['delta_average'], np.mean([1/3, 1/3, 2/3, 2/3, 2/3]))
@@ -140,9 +146,9 @@ curves = {name: [track_metrics(truth_uv, truth_visible, truth_uv + noise * direc
           for name, said in (('right flags', truth_visible), ('all visible', truth_visible | True), ('none visible', truth_visible & False))}
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), dpi=90, sharey=True, layout='constrained')
+figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), sharey=True)
 for axis, key, title in zip(axes, ('delta_average', 'average_jaccard'), ('δ-accuracy: position only', 'average Jaccard: position and flag')):
-    for (name, scores), color, style in zip(curves.items(), ('#0072B2', '#D55E00', '#009E73'), ('-', '--', ':')):
+    for (name, scores), color, style in zip(curves.items(), (PALETTE[0], PALETTE[1], PALETTE[2]), ('-', '--', ':')):
         axis.plot(noise_px, [score[key] for score in scores], style, color=color, label=name, linewidth=2)
     axis.set(xscale='log', xlabel='noise (px, standard deviation)', title=title, ylim=(-0.03, 1.03)); axis.grid(alpha=0.3)
 axes[0].set_ylabel('score'); axes[1].legend(fontsize=8); plt.show()
@@ -165,22 +171,26 @@ assert np.mean(np.diff(falling) <= 0.01) == 1
 
 # %%
 #| export
-def median_scale(xyz_camera: np.ndarray, visible, predicted_xyz_camera: np.ndarray, predicted_visible) -> float:
-    "The factor that gives a prediction (T, N, 3) the median distance from the camera of the truth, over points visible in both."
+def median_scale(xyz_camera: np.ndarray, visible, predicted_xyz_camera: np.ndarray,
+                 predicted_visible) -> float:
+    "The factor that gives a prediction (T, N, 3) the truth's median distance, over points visible in both."
     both = np.asarray(visible, bool) & np.asarray(predicted_visible, bool)
     if not both.any(): return 1.0
-    true_m, predicted_m = (np.median(np.linalg.norm(xyz[both], axis=-1)) for xyz in (xyz_camera, predicted_xyz_camera))
+    true_m, predicted_m = (np.median(np.linalg.norm(np.asarray(xyz)[both], axis=-1))
+                           for xyz in (xyz_camera, predicted_xyz_camera))
     return float(true_m / predicted_m)
 
-def track_metrics_3d(xyz_camera, visible, predicted_xyz_camera, predicted_visible, counted, K=None) -> dict[str, float]:
-    """TAPVid-3D's AJ, δ_avg (its APD) and OA of tracks (T, N, 3) in metres, in each frame's camera coordinates; flags (T, N).
+def track_metrics_3d(xyz_camera: np.ndarray, visible, predicted_xyz_camera, predicted_visible, counted,
+                     K: np.ndarray | None = None) -> dict[str, float]:
+    """TAPVid-3D's AJ, δ_avg (its APD) and OA of tracks (T, N, 3) in metres, in camera coordinates; flags (T, N).
 
-    With K (3, 3) the radii are pixels at the true depth, without it METRIC_RADII_M. Apply `median_scale` before if wanted.
+    With K (3, 3) the radii are pixels at the true depth, without it METRIC_RADII_M. Scale before, if wanted.
     """
     xyz_camera = np.asarray(xyz_camera)
     error_m = np.linalg.norm(predicted_xyz_camera - xyz_camera, axis=-1)  # (T, N)
     radii_m = _column(METRIC_RADII_M)
-    if K is not None: radii_m = _column(PIXEL_RADII) * xyz_camera[..., 2] / np.sqrt(K[0, 0] * K[1, 1])  # (R, T, N)
+    if K is not None:
+        radii_m = _column(PIXEL_RADII) * xyz_camera[..., 2] / np.sqrt(K[0, 0] * K[1, 1])  # (R, T, N)
     return _scores(error_m, radii_m, *_flags(error_m, visible, predicted_visible, counted))
 
 
@@ -197,12 +207,12 @@ by_depth = [track_metrics_3d(xyz[:, i:i+1], shown[:, :1], xyz[:, i:i+1] + [0.1, 
 fixed = track_metrics_3d(xyz, shown, xyz + [0.1, 0, 0], shown, shown)
 
 # %%
-figure, axis = plt.subplots(figsize=(5.6, 2.5), dpi=90, layout='constrained')
-axis.step(far_m, by_depth, where='mid', color='#0072B2', linewidth=2, label='radii in pixels at the point\'s depth')
-axis.axhline(fixed['delta_average'], color='#D55E00', linestyle='--', linewidth=2, label='fixed radii, 1 cm … 2.56 m')
+figure, axis = plt.subplots(figsize=(5.6, 2.5))
+axis.step(far_m, by_depth, where='mid', color=PALETTE[0], linewidth=2, label='radii in pixels at the point\'s depth')
+axis.axhline(fixed['delta_average'], color=PALETTE[1], linestyle='--', linewidth=2, label='fixed radii, 1 cm … 2.56 m')
 axis.set(xscale='log', xlabel='depth (m)', ylabel='δ-accuracy', ylim=(0, 1.25), xticks=[1, 3, 10, 30], xticklabels=[1, 3, 10, 30],
          title='The same 10 cm of error, near and far')
-axis.legend(fontsize=8, loc='upper left', ncols=2, frameon=False); axis.spines[['top', 'right']].set_visible(False); plt.show()
+axis.legend(fontsize=8, loc='upper left', ncols=2, frameon=False); plt.show()
 
 # %%
 half = 0.5 * xyz

@@ -160,6 +160,9 @@ class Track4DConfig:
     horizon: int = 4
     head: str = 'oskra'               # or 'gru'
 
+
+# %%
+#| export
 DECODER_KEYS = ('width', 'slots', 'rounds', 'anchor', 'use_slots', 'use_kinematics', 'use_residual', 'horizon')
 
 def add_state_word(vlm, tokenizer) -> int:

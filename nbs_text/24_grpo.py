@@ -146,6 +146,10 @@ assert advantages.sum(1).abs().max() < 1e-5 and alive.tolist() == [True, False, 
 # $$\ell=-\min\big(\rho A,\ \mathrm{clip}(\rho,1-\varepsilon,1+\varepsilon)A\big)+\beta\,\underbrace{(e^{d}-d-1)}_{k_3}$$
 #
 # averaged over the words of each answer, then over answers. $k_3$ is never negative, and its mean under $\pi$ is the KL.
+#
+# TRL 1.16 computes the same with `loss_type='grpo'` and `use_bias_correction_kl=False`. With its default `True` it multiplies
+# $k_3$ by $\rho$: equal in value while $\rho=1$, another gradient, and another value as soon as the weights have moved.
+# The paper writes the plain divergence, so we keep the plain estimator; the test compares like with like.
 
 # %%
 #| export

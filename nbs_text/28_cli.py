@@ -61,6 +61,7 @@ def say(result: dict, as_json: bool, sentence: str) -> None:
 # %%
 assert {group.name for group in app.registered_groups} == {'data', 'train', 'score'}
 
+
 # %% [markdown]
 # ## One way to fail
 #
@@ -101,6 +102,7 @@ def tour(out: OutOption = Path('runs/tour'), preset: PresetOption = 'tiny', set_
 
 # %%
 assert [command.callback.__name__ for command in app.registered_commands] == ['tour']
+
 
 # %% [markdown]
 # ## Data
@@ -155,6 +157,7 @@ def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders
 # %%
 assert [command.callback.__name__ for command in data.registered_commands] == ['simulate', 'convert', 'questions']
 
+
 # %% [markdown]
 # ## Training and evaluation
 #
@@ -199,6 +202,7 @@ def evaluate(model: Annotated[Path, typer.Option(help='folder of a checkpoint')]
 # %%
 assert [command.callback.__name__ for command in train.registered_commands] == ['sft', 'vision']
 
+
 # %% [markdown]
 # ## Scores from recorded answers
 
@@ -224,6 +228,7 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help="folder with t
 
 # %%
 assert all('Example: track4d score' in command.epilog for command in score.registered_commands)
+
 
 # %% [markdown]
 # ## Figures

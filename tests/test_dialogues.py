@@ -224,7 +224,7 @@ def test_kitti_dialogues(data_root):
 
 
 def test_wildtrack_dialogues(data_root):
-    from track4d_ref.crowds import read_wildtrack
+    from track4d_ref.wildtrack import read_wildtrack
     clip = read_wildtrack(data_root / 'wildtrack', 0, 12)
     made = [make_dialogue(clip, np.random.default_rng(seed)) for seed in range(5)]
     steps = [np.linalg.norm(np.diff(d.turns[0].xyz_m, axis=0), axis=1).max() for d in made if d]

@@ -202,7 +202,8 @@ def test_loss_and_gradients_equal_trl(tokenizer, tmp_path):
     from trl import GRPOConfig, GRPOTrainer
     model = lively(tokenizer, 3)
     config = GRPOConfig(output_dir=str(tmp_path), beta=0.0, epsilon=0.2, loss_type='grpo', num_generations=3, per_device_train_batch_size=6,
-                        gradient_accumulation_steps=1, use_cpu=True, bf16=False, report_to=[], max_completion_length=9, gradient_checkpointing=False)
+                        gradient_accumulation_steps=1, use_cpu=True, bf16=False, report_to=[], max_completion_length=9, gradient_checkpointing=False,
+                        use_bias_correction_kl=False)     # plain k3 as in the paper; TRL 1.16 multiplies it by the ratio unless told
     trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=config,
                           train_dataset=Dataset(InMemoryTable.from_pydict({'prompt': ['x'] * 6}), fingerprint='six'), processing_class=tokenizer)
     blind = [ClipExample(name, (), (({'role': 'user', 'content': text},),)) for name, text in (('a', TEXT), ('b', 'Which way?'))]

@@ -1,1 +1,70 @@
+"""4D perception by vision-language models, one notebook at a time: 4DP-QA, LMM-Track4D and MLLM-4D at reduced scale
+
+Modules:
+
+- `track4d_ref.anchors`: Where rays meet, where a thing coasts to: the two geometric guesses from which a trajectory is decoded.
+- `track4d_ref.apidis`: A basketball court: boxes in pixels, times with commas, and no calibration.
+- `track4d_ref.aria`: A room of 349 known objects seen from glasses: exact depth, masks and poses, and only two things that move.
+- `track4d_ref.cameras`: The pinhole projection Π(K, T, X), poses, rays and Plücker lines; one set of conventions for the whole project.
+- `track4d_ref.clips`: The record everything starts from: what the cameras saw, where they were, and where every object was.
+- `track4d_ref.dialogue_sets`: Four kinds of history, a split that never cuts a scene, 526 dialogues in the published proportions, and their file.
+- `track4d_ref.dialogues`: Questions about one thing, turn after turn; some are answered in words, some with four metric 3D states.
+- `track4d_ref.exports`: The same records for five trainers, with videos beside them, a check that opens every file, and a data card.
+- `track4d_ref.extraction`: Reading an option letter out of free text with rules that fit on one page
+- `track4d_ref.facts`: What is true of a segment and clear enough to be asked: question types 1 to 7 of 4DP-QA.
+- `track4d_ref.grpo`: Sample a group of answers, reward each, and make the better-than-average ones likelier: all of it on one screen.
+- `track4d_ref.harness`: Records become an lmms-eval task folder whose scores come from this package, so the two cannot disagree
+- `track4d_ref.headsets`: ADT and HOT3D as recorded: csv tables of poses, fisheye lenses, meshes; and a calibration that belongs to somebody else.
+- `track4d_ref.kitti`: Labels, two dialects of calibration and a GPS unit become one `Clip` in which parked cars stand still.
+- `track4d_ref.kubric`: Rigid objects that collide, rendered by Blender: a camera that looks backwards along z and a depth that is none.
+- `track4d_ref.measurements`: Everything the questions of a clip need, measured once: centres, distances, pixels, visibility, scale.
+- `track4d_ref.motion`: From continuous geometry to words: how 4DP-QA's labels are measured, and when a case is too close to call.
+- `track4d_ref.oracle`: A second opinion on every answer, from depth, masks and cameras alone: it never sees an object's pose.
+- `track4d_ref.oskra`: OSK-RA: object slots, a kinematic prior, ray anchors and a bounded residual give four metric 3D states.
+- `track4d_ref.packing`: One clip, many questions: the video is read once, each question as if it were alone. Exactly equal to separate samples.
+- `track4d_ref.patches`: Video on its way into the model: patches in Qwen2.5-VL's order, exact token counts, and time in the rotary positions.
+- `track4d_ref.point_tracks`: Stereo4D and TAPVid-3D track points, not objects; each becomes a tiny object that can be asked about.
+- `track4d_ref.prefix_attention`: Many questions behind one video: every question looks at the prefix and at itself, and no product is computed in vain.
+- `track4d_ref.programs`: How cameras and objects move: each motion has a name, a size that shows, and exact poses.
+- `track4d_ref.questions`: From facts to questions: thirteen types, balanced answers, four forms; one call asks a clip everything it can be asked.
+- `track4d_ref.raw`: From a stranger's text, JSON and PNG files to checked arrays in our axes.
+- `track4d_ref.raycasting`: Pictures, exact planar depth and instance maps of many frames at once, in a few hundred tensor operations.
+- `track4d_ref.records`: One line of JSON per question, relation or dialogue: written whole or not at all, read with every field checked.
+- `track4d_ref.references`: Three ways to say which object is meant: its caption, a pixel in a named frame, a circle drawn around it.
+- `track4d_ref.relations`: MLLM-4D's physics solver: six relations between two frames, seven kinds of questions, four options, one pose convention.
+- `track4d_ref.rewards`: The spatio-temporal reward of MLLM-4D: format, answer, camera, object; as published and as released
+- `track4d_ref.rgbd`: Frames, poses and depth from any reconstruction become a clip; 7-Scenes and TUM RGB-D are two cases of it.
+- `track4d_ref.rollouts`: A group of answers to one question: sampled with the video read once, scored in one packed row.
+- `track4d_ref.rtge`: Every visual token learns which ray it looks along and when: LMM-Track4D's RTGE, a no-op on the base model at the start.
+- `track4d_ref.scene_points`: Where are the camera and the points of every object? Ask the poses, the depth, a noisy stereo pair, or one eye.
+- `track4d_ref.scenes`: Draw a camera, place objects so that each is seen and each motion shows, and hand the stage to the renderer.
+- `track4d_ref.scoring`: How an answer becomes right or wrong, and how far a percentage can be trusted
+- `track4d_ref.sft`: The loop: packed clips in, a trained model out; by steps or by the clock, logged, and resumable to the last bit.
+- `track4d_ref.shapes`: Balls, boxes, cones, cars and people: named things built from solids, with an unmistakable front where there is one.
+- `track4d_ref.shards`: Questions by the hundred thousand: streamed, resumable, the same bytes for any number of workers.
+- `track4d_ref.shift`: A simulated city under rain and night: two kinds of extrinsics and a left-handed world.
+- `track4d_ref.slots`: A few vectors compete for the tokens of a scene; the first of them belongs to the thing that was asked about.
+- `track4d_ref.solids`: Where a ray meets an ellipsoid, a box or a frustum (cylinder, cone), for a million rays at once.
+- `track4d_ref.spatial_cot`: Five steps from question to letter, with the places of camera and object written down at both ends.
+- `track4d_ref.spatial_facts`: Which object is nearer, in one frame or across two: question types 8 to 11 of 4DP-QA.
+- `track4d_ref.stages`: What is to be drawn, as tables: solids, room and cameras become lists of rays that may meet a solid.
+- `track4d_ref.stereo`: From a rectified pair to disparity, metric depth and the 3D place of every object.
+- `track4d_ref.templates`: The words of the questions: eight phrasings for each type, and one grammar for claims that are true or false.
+- `track4d_ref.tokens`: Text on its way into the model: a byte-level tokenizer of our own, Qwen's chat template, and the label mask.
+- `track4d_ref.track4d`: The three parts on a Qwen2.5-VL: tokens that know their rays, a word with a state, answers in metres.
+- `track4d_ref.track4d_asking`: The same dialogues under four histories, to see what memory is worth.
+- `track4d_ref.track4d_training`: Turn after turn through a dialogue, with losses on words, paths, slots and confidence.
+- `track4d_ref.track_metrics`: How good is a predicted track: δ-accuracy, occlusion accuracy and average Jaccard, in pixels and in metres.
+- `track4d_ref.track_questions`: Where a point goes: visual and true-motion tracking as text, question types 12 and 13 of 4DP-QA.
+- `track4d_ref.tracks`: The visual track and the true-motion track of a 3D point, who can see it, and how pixels become tracks.
+- `track4d_ref.trajectory_scores`: How far off, how often close enough, how often readable: ADE, FDE, SR@δ, Traj-Acc, late turns, parse rate, identity.
+- `track4d_ref.trajectory_text`: A grammar for four timed 3D states, a writer, and a parser that says why it could not read.
+- `track4d_ref.trk`: TRK: a vector that is carried across turns and chunks, opened and closed by a gate; its size never grows.
+- `track4d_ref.viz`: Every picture of the book: overlays, depth, the view from above, and the pair that tells the papers' story.
+- `track4d_ref.vkitti`: The streets of KITTI rendered anew: perfect labels in columns of another order.
+- `track4d_ref.vlm`: transformers' own Qwen2.5-VL class at two sizes: tiny from scratch, or a real checkpoint; saved, loaded, and asked.
+- `track4d_ref.vlm4d`: The external benchmark of all three papers, re-scored from recorded answers in three separate layers
+- `track4d_ref.vlm4d_files`: Reading the question files and recorded outputs of the benchmark, quirks included
+- `track4d_ref.wildtrack`: Seven cameras around a square, people as cells of a grid, centimetres."""
+
 __version__ = "0.1.0"

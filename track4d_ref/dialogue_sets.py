@@ -77,7 +77,8 @@ VENUES = {  # published counts (short, long), and what we render instead
 
 def benchmark_plan() -> list[tuple[str, bool]]:
     "(venue, long) of the 526 entries."
-    return [entry for venue, ((short, long), _) in VENUES.items() for entry in [(venue, False)] * short + [(venue, True)] * long]
+    return [entry for venue, ((short, long), _) in VENUES.items()
+            for entry in [(venue, False)] * short + [(venue, True)] * long]
 
 # %% ../nbs/11b_dialogue_sets.ipynb #a1136e67
 def benchmark_entry(number: int, preset: Preset, seed: int = 0, long_factor: int = 3) -> tuple[Clip, Dialogue]:

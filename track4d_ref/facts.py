@@ -45,9 +45,13 @@ def excursion_m(m: Measured) -> np.ndarray:
     "How far each object (N,) gets from where it starts, in metres."
     return np.linalg.norm(m.centers_m - m.centers_m[:, :1], axis=-1).max(-1)
 
-def moving(m: Measured, cuts: Thresholds) -> np.ndarray: return excursion_m(m) >= cuts.moving_fraction * m.scale_m[0]
+def moving(m: Measured, cuts: Thresholds) -> np.ndarray:
+    "Objects (N,) whose excursion counts as motion."
+    return excursion_m(m) >= cuts.moving_fraction * m.scale_m[0]
 
-def resting(m: Measured, cuts: Thresholds) -> np.ndarray: return excursion_m(m) < cuts.still_fraction * m.scale_m[0]
+def resting(m: Measured, cuts: Thresholds) -> np.ndarray:
+    "Objects (N,) that stand still."
+    return excursion_m(m) < cuts.still_fraction * m.scale_m[0]
 
 # %% ../nbs/08c_facts.ipynb #29e5d721
 STILL_SHARE = 0.25  # how often a true single movement is offered beside 'stays still'

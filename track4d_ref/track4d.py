@@ -85,6 +85,7 @@ class Track4DConfig:
     horizon: int = 4
     head: str = 'oskra'               # or 'gru'
 
+# %% ../nbs/19_track4d.ipynb #586cdcf5
 DECODER_KEYS = ('width', 'slots', 'rounds', 'anchor', 'use_slots', 'use_kinematics', 'use_residual', 'horizon')
 
 def add_state_word(vlm, tokenizer) -> int:
