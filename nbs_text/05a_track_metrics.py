@@ -7,7 +7,7 @@
 
 # %% [markdown]
 # #| export
-# Tracks are time first: positions (T, N, 2) in pixels or (T, N, 3) in metres, flags (T, N). Scores lie in [0, 1].
+# Tracks are time first: positions (T, N, 2) in pixels or (T, N, 3) in metres, flags (T, N). Scores lie in 0…1.
 # `counted` (T, N) says which points enter the score; a query's own frame must not (`all_but_query`).
 
 # %% [markdown]
@@ -81,7 +81,7 @@ def _flags(error, *flags) -> list[np.ndarray]:
     flags = [np.asarray(flag, dtype=bool) for flag in flags]
     if any(flag.shape != error.shape for flag in flags):
         shapes = ', '.join(str(flag.shape) for flag in flags)
-        raise InputError(f'track metrics: positions have shape {error.shape}, flags {shapes}; make them equal')
+        raise InputError(f'track metrics: positions are {error.shape}, flags {shapes}; make them equal')
     return flags
 
 
@@ -112,13 +112,13 @@ by_hand
 
 # %%
 figure, axis = plt.subplots(figsize=(6.2, 2.3))
-for radius in PIXEL_RADII: axis.axvline(radius, color=MUTED, linewidth=0.8)
+for radius in PIXEL_RADII: axis.axvline(radius, color=MUTED, linewidth=0.6, alpha=0.5)
 axis.scatter([0.5, 3, 20], [3, 2, 1], color=PALETTE[0], s=45, label='visible, called visible', zorder=3)
 axis.scatter([0.05], [0], color=PALETTE[1], marker='s', s=45, label='hidden, called visible', zorder=3, clip_on=False)
 axis.set(xscale='symlog', xlim=(0, 40), ylim=(-0.6, 3.6), xticks=[0, *PIXEL_RADII], xticklabels=[0, *PIXEL_RADII],
          yticks=range(4), yticklabels=['point 4', 'point 3', 'point 2', 'point 1'], xlabel='error (px of 256 × 256)',
          title='A point hits at every radius to the right of it')
-axis.legend(fontsize=8, loc='upper right', frameon=False); plt.show()
+axis.legend(loc='upper left', bbox_to_anchor=(1, 1)); plt.show()
 
 # %%
 assert np.isclose(by_hand['delta_average'], np.mean([1/3, 1/3, 2/3, 2/3, 2/3]))
@@ -182,7 +182,7 @@ def median_scale(xyz_camera: np.ndarray, visible, predicted_xyz_camera: np.ndarr
 
 def track_metrics_3d(xyz_camera: np.ndarray, visible, predicted_xyz_camera, predicted_visible, counted,
                      K: np.ndarray | None = None) -> dict[str, float]:
-    """TAPVid-3D's AJ, δ_avg (its APD) and OA of tracks (T, N, 3) in metres, in camera coordinates; flags (T, N).
+    """TAPVid-3D's AJ, δ_avg (its APD) and OA of tracks (T, N, 3) in camera metres; flags (T, N).
 
     With K (3, 3) the radii are pixels at the true depth, without it METRIC_RADII_M. Scale before, if wanted.
     """
