@@ -314,6 +314,13 @@ def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | 
     axis.margins(0.06)
     return axis
 
+
+# %% [markdown]
+# A footprint is the shadow of all six faces of the box, so it is right for a box that tumbles, too. Cones are drawn for
+# at most six moments; more would hide each other.
+
+# %%
+#| export
 def _footprint(axis: Axes, corners: np.ndarray, color: str) -> None:
     faces = [[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]]
     shadow = {'facecolors': [fade(color, 0.55)], 'edgecolors': 'none', 'zorder': 2}
@@ -369,6 +376,13 @@ def frame_strip(clip: Clip, frames=None, view_index: int = 0, width_in: float = 
         if draw: draw(axis, frame)
     return figure
 
+
+# %% [markdown]
+# The pair stands side by side, or one above the other for wide pictures. Washing the frame out with white lets the
+# tracks speak. Where a licence asks for it, the figure names its source.
+
+# %%
+#| export
 def motion_pair(clip: Clip, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, colors, reference: int = 0,
                 shown=(None, None), stacked: bool = False, view_index: int = 0, wash: float = 0.3,
                 width_in: float = 8.0, line: float = 2.0) -> Figure:

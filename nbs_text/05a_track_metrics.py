@@ -63,6 +63,13 @@ def _scores(error: np.ndarray, radii: np.ndarray, visible, predicted_visible, co
     return {'average_jaccard': float(jaccard.mean()), 'delta_average': float(within.mean()),
             'occlusion_accuracy': float((visible == predicted_visible)[counted].mean())}
 
+
+# %% [markdown]
+# The query's own frame is given away in the question, so it does not count. Errors are measured after the picture is
+# scaled to 256×256, each axis by its own factor, as TAP-Vid does.
+
+# %%
+#| export
 def all_but_query(query_frames: np.ndarray, frames_count: int) -> np.ndarray:
     "The flags (T, N) that leave each query's own frame (N,) out of the score."
     return np.arange(frames_count)[:, None] != np.asarray(query_frames)[None]

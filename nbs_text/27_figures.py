@@ -39,6 +39,7 @@ from track4d_ref.kitti import read_kitti_tracking
 from track4d_ref.viewer import motion_frame, write_gif
 from track4d_ref.viz import figure_jpeg, use_style
 
+
 # %% [markdown]
 # ## How far did it go
 #
@@ -56,8 +57,6 @@ from track4d_ref.viz import figure_jpeg, use_style
 
 # %%
 #| export
-STATIC_SPREAD_M = 0.5   # below it an annotated object passes for parked; labels wander by 5 to 20 cm
-
 @dataclass(frozen=True)
 class ObjectMotion:
     "How far one object's centre went, seen three ways; the pixels are relative to the reference frame."
@@ -87,8 +86,16 @@ def object_motions(clip: Clip, reference: int = 0, view_index: int = 0) -> list[
                                     float(visual_px[0]), float(true_px[0])))
     return motions
 
+
+# %% [markdown]
+# Parked and driving objects are told apart by their spread; the medians over the parked ones are the numbers to quote.
+
+# %%
+#| export
 def _camera_known(clip: Clip) -> np.ndarray:
     return np.array(clip.meta.get('camera_known', [True] * clip.frames_count))
+
+STATIC_SPREAD_M = 0.5   # below it an annotated object passes for parked; labels wander by 5 to 20 cm
 
 def static_medians(motions: Sequence[ObjectMotion],
                    limit_m: float = STATIC_SPREAD_M) -> tuple[int, float, float]:
@@ -169,6 +176,12 @@ def figure_2(clip: Clip, reference_frame: int = 0, ids: Iterable[int] | None = N
     credit(figure, clip)
     return figure
 
+
+# %% [markdown]
+# Grey objects are drawn first, so that coloured ones lie on top. A label that would cover another one moves up.
+
+# %%
+#| export
 def _draw_objects(axis: Axes, clip: Clip, items: list[SceneObject], colored: set[int], view_index: int,
                   frame: int, reference: int | None) -> None:
     "Tracks of the objects' centres, and for coloured ones their box in `frame` and their name."

@@ -19,8 +19,6 @@ from .tracks import largest_displacement_px, object_points, track_points, world_
 from .viz import MUTED, PALETTE, credit, draw_box, draw_tracks, object_colors, show_frame, tag
 
 # %% ../nbs/27_figures.ipynb #298bb4c5
-STATIC_SPREAD_M = 0.5   # below it an annotated object passes for parked; labels wander by 5 to 20 cm
-
 @dataclass(frozen=True)
 class ObjectMotion:
     "How far one object's centre went, seen three ways; the pixels are relative to the reference frame."
@@ -50,8 +48,11 @@ def object_motions(clip: Clip, reference: int = 0, view_index: int = 0) -> list[
                                     float(visual_px[0]), float(true_px[0])))
     return motions
 
+# %% ../nbs/27_figures.ipynb #87491f7e
 def _camera_known(clip: Clip) -> np.ndarray:
     return np.array(clip.meta.get('camera_known', [True] * clip.frames_count))
+
+STATIC_SPREAD_M = 0.5   # below it an annotated object passes for parked; labels wander by 5 to 20 cm
 
 def static_medians(motions: Sequence[ObjectMotion],
                    limit_m: float = STATIC_SPREAD_M) -> tuple[int, float, float]:
@@ -107,6 +108,7 @@ def figure_2(clip: Clip, reference_frame: int = 0, ids: Iterable[int] | None = N
     credit(figure, clip)
     return figure
 
+# %% ../nbs/27_figures.ipynb #df87c5c6
 def _draw_objects(axis: Axes, clip: Clip, items: list[SceneObject], colored: set[int], view_index: int,
                   frame: int, reference: int | None) -> None:
     "Tracks of the objects' centres, and for coloured ones their box in `frame` and their name."

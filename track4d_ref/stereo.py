@@ -56,6 +56,7 @@ def vertical_offsets_px(left: np.ndarray, right: np.ndarray, max_disparity_px: i
             if score.max() > 0.9: found.append(_minimum(-score) - reach_px)
     return np.array(found)
 
+# %% ../nbs/06_stereo.ipynb #585bfeeb
 def _unit(patches: np.ndarray) -> np.ndarray:
     "Patches (..., h, w) with mean 0 and length 1; flat ones stay short, so that they match nothing."
     centred = patches - patches.mean((-2, -1), keepdims=True)
@@ -164,6 +165,7 @@ def with_stereo_depth(clip: Clip, max_disparity_px: int, matcher: str | None = N
     all_views[views[0]] = dataclasses.replace(left, depth_m=depth_m)
     return dataclasses.replace(clip, views=tuple(all_views))
 
+# %% ../nbs/06_stereo.ipynb #bb00fbbf
 def object_centroids(view: View, frame: int) -> dict[int, np.ndarray]:
     "For every object of a frame's mask that has depth, the median (3,) of its seen surface in world metres."
     if view.depth_m is None or view.instances is None:

@@ -31,6 +31,7 @@ def _scores(error: np.ndarray, radii: np.ndarray, visible, predicted_visible, co
     return {'average_jaccard': float(jaccard.mean()), 'delta_average': float(within.mean()),
             'occlusion_accuracy': float((visible == predicted_visible)[counted].mean())}
 
+# %% ../nbs/05a_track_metrics.ipynb #7c7391bf
 def all_but_query(query_frames: np.ndarray, frames_count: int) -> np.ndarray:
     "The flags (T, N) that leave each query's own frame (N,) out of the score."
     return np.arange(frames_count)[:, None] != np.asarray(query_frames)[None]

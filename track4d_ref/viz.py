@@ -177,6 +177,7 @@ def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | 
     axis.margins(0.06)
     return axis
 
+# %% ../nbs/04_viz.ipynb #85c9ec4f
 def _footprint(axis: Axes, corners: np.ndarray, color: str) -> None:
     faces = [[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]]
     shadow = {'facecolors': [fade(color, 0.55)], 'edgecolors': 'none', 'zorder': 2}
@@ -207,6 +208,7 @@ def frame_strip(clip: Clip, frames=None, view_index: int = 0, width_in: float = 
         if draw: draw(axis, frame)
     return figure
 
+# %% ../nbs/04_viz.ipynb #cbb8c0ec
 def motion_pair(clip: Clip, visual_uv_px: np.ndarray, true_uv_px: np.ndarray, colors, reference: int = 0,
                 shown=(None, None), stacked: bool = False, view_index: int = 0, wash: float = 0.3,
                 width_in: float = 8.0, line: float = 2.0) -> Figure:
