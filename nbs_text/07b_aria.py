@@ -59,6 +59,13 @@ CREDIT = 'Aria Digital Twin (Meta), non-commercial research'
 #| export
 TOLERANCE_NS = 20_000_000
 
+def whole_stamps(values: np.ndarray, unit_ns: int, where: str) -> np.ndarray:
+    "Times (N,) in units of `unit_ns` as int64 nanoseconds, negative ones as −1; InputError beyond 292 years."
+    stamps = np.where(values < 0, -1, values * unit_ns)
+    if not (stamps < 2 ** 63 - 1024).all():
+        raise InputError(f'{where}: a time stamp is too large to be nanoseconds; correct it')
+    return stamps.astype(np.int64)
+
 def nearest_stamp(stamps_ns: np.ndarray, wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "For each wanted time (T,) the index of the nearest stamp (K,), and whether it is within the tolerance."
     gap_ns = np.abs(stamps_ns[None, :] - wanted_ns[:, None])
@@ -150,7 +157,7 @@ def _pose_rows(record: dict, where: str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (K,) in nanoseconds and poses (K, 4, 4) from rows ts, x, y, z, qw, qx, qy, qz."
     rows = numbers(field(record, 'poses_ts_txyz_qwxyz', where, list), (None, 8), f'{where}, poses')
     if not len(rows): raise InputError(f'{where}: has no poses; remove the object')
-    return rows[:, 0].astype(np.int64), pose_from(rotation_from_quaternion(rows[:, 4:], 'wxyz', where),
+    return whole_stamps(rows[:, 0], 1, where), pose_from(rotation_from_quaternion(rows[:, 4:], 'wxyz', where),
                                                   rows[:, 1:4])
 
 def _small_ids(stored: np.ndarray, uids: list[int]) -> np.ndarray:
@@ -220,7 +227,7 @@ def read_adt_pinhole(folder: Path | str) -> Clip:
                                                                for uid in records):
         raise InputError(f'{path}: expected an object per uid; write the file again')
     uids = sorted(int(uid) for uid in records)
-    frame_ns = array_of(arrays, 'ts', (None,), f'{folder / "frames.npz"}').astype(np.int64)
+    frame_ns = whole_stamps(array_of(arrays, 'ts', (None,), f'{folder / "frames.npz"}'), 1, f'{folder / "frames.npz"}')
     stamps = [_pose_rows(records[str(uid)], f'{path}, object {uid}')[0] for uid in uids]
     pose_ns = np.unique(np.concatenate(stamps))
     clock_ns = common_clock(frame_ns, pose_ns[pose_ns >= 0])

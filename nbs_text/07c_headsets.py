@@ -35,7 +35,7 @@ from track4d_ref.clips import Clip, SceneObject, View
 from track4d_ref.raw import (centred_pose, field, numbers, positive_size, read_lines, read_table,
                              rotation_from_quaternion,
                              table_header)
-from track4d_ref.aria import adt_object, nearest_stamp, poses_at
+from track4d_ref.aria import adt_object, nearest_stamp, poses_at, whole_stamps
 
 # %%
 import os
@@ -64,7 +64,7 @@ TURN_WXYZ = ('q_wo_w', 'q_wo_x', 'q_wo_y', 'q_wo_z')
 def _pose_columns(table: dict, stamp: str, place: tuple, turn: tuple, order: str, unit_ns: int,
                  where: str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (N,) in nanoseconds and poses (N, 4, 4) from named columns; −1 stays −1."
-    stamps = np.where(table[stamp] < 0, -1, table[stamp] * unit_ns).astype(np.int64)
+    stamps = whole_stamps(table[stamp], unit_ns, where)
     rotation = rotation_from_quaternion(np.stack([table[name] for name in turn], -1), order, where)
     return stamps, pose_from(rotation, np.stack([table[name] for name in place], -1))
 

@@ -72,7 +72,7 @@ def test_names():
 @pytest.mark.parametrize('changes', [
     {'K': None}, {'K': np.eye(4)}, {'K': np.full((3, 3), np.nan)}, {'rgb': np.zeros((2, 6, 8))}, {'rgb': np.zeros((2, 5, 8, 3), np.uint8)},
     {'seg': np.zeros((1, 6, 8), np.uint64)}, {'depth_mm': np.zeros((2, 6, 8), np.float32)}, {'ts': np.array([5, 5])},
-    {'ts': np.array(['a', 'b'])}, {'T_world_cam': np.stack([np.eye(4)] * 3)}, {'T_world_cam': np.stack([np.diag([1.0, 1, -1, 1])] * 2)},
+    {'ts': np.array(['a', 'b'])}, {'ts': np.array([1e30, 2e30])}, {'T_world_cam': np.stack([np.eye(4)] * 3)}, {'T_world_cam': np.stack([np.diag([1.0, 1, -1, 1])] * 2)},
     {'T_world_cam': np.full((2, 4, 4), np.inf)}, {'rgb': np.zeros((0, 6, 8, 3), np.uint8)}])
 def test_broken_frames_are_one_sentence(tmp_path, changes):
     with pytest.raises(InputError, match='frames.npz'): read_adt_pinhole(write_adt(tmp_path, **changes))

@@ -25,7 +25,7 @@ from .clips import Clip, SceneObject, View
 from .raw import (centred_pose, field, numbers, positive_size, read_lines, read_table,
                              rotation_from_quaternion,
                              table_header)
-from .aria import adt_object, nearest_stamp, poses_at
+from .aria import adt_object, nearest_stamp, poses_at, whole_stamps
 
 # %% ../nbs/07c_headsets.ipynb #ffe76152
 POSITION = ('t_wo_x[m]', 't_wo_y[m]', 't_wo_z[m]')
@@ -34,7 +34,7 @@ TURN_WXYZ = ('q_wo_w', 'q_wo_x', 'q_wo_y', 'q_wo_z')
 def _pose_columns(table: dict, stamp: str, place: tuple, turn: tuple, order: str, unit_ns: int,
                  where: str) -> tuple[np.ndarray, np.ndarray]:
     "Stamps (N,) in nanoseconds and poses (N, 4, 4) from named columns; −1 stays −1."
-    stamps = np.where(table[stamp] < 0, -1, table[stamp] * unit_ns).astype(np.int64)
+    stamps = whole_stamps(table[stamp], unit_ns, where)
     rotation = rotation_from_quaternion(np.stack([table[name] for name in turn], -1), order, where)
     return stamps, pose_from(rotation, np.stack([table[name] for name in place], -1))
 
