@@ -172,7 +172,7 @@ def write_small_apidis(folder: Path) -> tuple[Path, Path]:
 court = read_apidis(*write_small_apidis(Path(tempfile.mkdtemp())))
 figure, axis = plt.subplots(figsize=(4.6, 2.4), dpi=85)
 for thing in court.objects:
-    draw_box(axis, court.view, thing, 0, '#0072B2', thing.caption); draw_box(axis, court.view, thing, 3,
+    draw_box(axis, court.view, thing, 0, '#0072B2', thing.caption[-1]); draw_box(axis, court.view, thing, 3,
                                                                              '#D55E00')
 picture_axis(axis, 1200, 1600, 'first moment blue, last orange'); plt.show()
 
@@ -187,7 +187,7 @@ assert apidis_name_time_s('camera3_20080409T184700Z.avi') == 1207759620
 # ## How sure is a foot?
 #
 # A box is drawn by hand, a few pixels too high or too low. How far does the player move on the floor if the lower edge
-# is five pixels off? Nearly nothing right below the camera, and half a metre at the far end of the court.
+# is five pixels off? Nearly nothing right below the camera, and a third of a metre at the far end of the court.
 
 # %%
 near_m = np.linspace(-2, 16, 40)
