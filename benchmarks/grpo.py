@@ -1,6 +1,7 @@
 """One GRPO step (rollouts, forward, backward) with the video read once per group, against the same step without sharing.
 
     python benchmarks/grpo.py                                  # tiny, processor
+    python benchmarks/grpo.py --set frames=16 resolution=196   # 392 video tokens, the budget of MLLM-4D's script
     python benchmarks/grpo.py --preset rtx24 --micro 1 --device cuda --words 128
 
 The peer is the same step as trainers do it: the library's `generate` on G identical rows, then one ordinary row per
@@ -35,7 +36,7 @@ QUESTION = 'About how many metres is the red ball displaced between frame 2 and 
 
 def build(options):
     "Model, tokenizer and prompt of the benchmark."
-    preset = load_preset(options.preset)
+    preset = load_preset(options.preset, tuple(options.set))
     tokenizer = train_tokenizer([QUESTION + ' Answer with the letter.'] * 9, 400)
     dtype = torch.bfloat16 if options.device == 'cuda' else torch.float32
     with torch.device(options.device): model = build_vlm(preset, tokenizer, seed=0).to(options.device, dtype)
@@ -128,6 +129,7 @@ def measure(options) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--preset', default='tiny')
+    parser.add_argument('--set', nargs='*', default=[], help='key=value overrides of the preset')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--group', type=int, default=12)
     parser.add_argument('--words', type=int, default=32)
@@ -152,7 +154,7 @@ def main() -> None:
     found |= dict(times_faster=cost['separate'] / cost['shared'], times_less_processor=cpu['separate'] / cpu['shared'],
                   memory_ratio=memory[0] / max(memory[1], 1e-9))
     print(f"per word {found['times_faster']:.2f} times faster ({found['times_less_processor']:.2f} in processor time), {found['memory_ratio']:.2f} times less memory beyond the model")
-    card = run_card('benchmarks/grpo.py ' + ' '.join(sys.argv[1:]), load_preset(options.preset), 0, started=started, options=vars(options))
+    card = run_card('benchmarks/grpo.py ' + ' '.join(sys.argv[1:]), load_preset(options.preset, tuple(options.set)), 0, started=started, options=vars(options))
     where = options.out or f'results/benchmark_grpo_{options.preset}_{options.device}.json'
     Path(where).parent.mkdir(parents=True, exist_ok=True)
     write_json(where, dict(found, card=card))
