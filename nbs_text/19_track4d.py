@@ -108,6 +108,8 @@ clips = [simulate_clip(21, preset, index, rig='ring', domain='open', smooth=Fals
 dialogues = [make_dialogue(clip, np.random.default_rng(index)) for index, clip in enumerate(clips)]
 layout = PatchLayout(8, 2, 2)
 seen = [see_clip(clip, layout) for clip in clips]
+
+# %%
 print(clips[0], '→', len(seen[0].tags), 'visual tokens')
 assert len(seen[0].tags) == 2 * 4 * 16 and seen[0].tags.origin_m[0].norm() < 1e-6      # the first camera is the origin
 assert len(see_clip(clips[0], layout, frames=(4, 8)).tags) == 64
@@ -246,8 +248,12 @@ tokenizer = train_tokenizer(corpus, 400)
 base = build_vlm(preset, tokenizer)
 untouched = base.get_input_embeddings().weight.detach().clone()
 model = Track4D(base, tokenizer)
+
+# %%
 sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in (('language and vision', model.vlm), ('RTGE', model.rtge), ('TRK', model.trk), ('OSK-RA', model.decoder))}
 for name, count in sizes.items(): print(f'{name:20s}{count:9,} parameters')
+
+# %%
 assert torch.equal(model.vlm.get_input_embeddings().weight[:len(untouched)], untouched) and model.word == len(tokenizer) - 1
 assert tokenizer.tokenize('Its path is [TRK].')[-2:] == ['[TRK]', '.']
 
@@ -335,6 +341,8 @@ def run_turn(model: Track4D, rows: list[TurnRow], tokens: list[torch.Tensor], st
 # %%
 rows = [TurnRow(s, (*history(d, 0, 'gold'), *({'role': r, 'content': c} for r, c in (('user', d.turns[0].question), ('assistant', d.turns[0].answer)))))
         for s, d in zip(seen, dialogues)]
+
+# %%
 with torch.no_grad():
     tokens = model.see(seen)
     output = run_turn(model, rows, tokens, model.start(3))
@@ -351,6 +359,8 @@ assert output.asked.all() and output.step.state.shape == (3, 64)
 with torch.no_grad():
     library = base(**{k: v for k, v in model_inputs(base, tokenizer, [(s.videos, r.messages) for s, r in zip(seen, rows)]).items() if k != 'labels'}).logits
     later = run_turn(model, rows, tokens, torch.randn(3, 64)).logits
+
+# %%
 real = torch.stack([torch.arange(output.logits.shape[1]) < len(row_ids(model, r)[0]) for r in rows])
 print('largest difference from the base model:', float((output.logits - library)[real].abs().max()))
 assert torch.equal(output.logits[real], library[real]) and torch.equal(later[real], output.logits[real])
@@ -404,6 +414,8 @@ def answer_loss(output: TurnOutput) -> torch.Tensor:
 with torch.no_grad(): path, scene = decode_turn(model, rows, tokens, output, [d.turns[0] for d in dialogues])
 print('answer loss', round(float(answer_loss(output)), 2), ' log of the vocabulary', round(float(np.log(len(tokenizer))), 2))
 assert path.xyz_m.shape == (3, 4, 3) and path.xyz_m.isfinite().all() and path.residual_m.abs().max() == 0
+
+# %%
 plain = Track4D(build_vlm(preset, tokenizer), tokenizer, Track4DConfig(head='gru'))
 with torch.no_grad(): assert decode_turn(plain, rows, tokens, output, [d.turns[0] for d in dialogues])[0].xyz_m.shape == (3, 4, 3)
 
@@ -454,6 +466,8 @@ with torch.no_grad():
     whole = [step.state for step in stream_chunks(model, parts, model.start(1))]
     front = [step.state for step in stream_chunks(model, parts[:2], model.start(1))]
     back = [step.state for step in stream_chunks(model, parts[2:], front[-1])]
+
+# %%
 assert all(torch.equal(a, b) for a, b in zip(whole, front + back)) and not torch.equal(whole[0], whole[3])
 
 
