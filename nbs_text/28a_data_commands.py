@@ -1,0 +1,121 @@
+# %% [markdown]
+# # Commands that make data
+# > `track4d data …`: simulate clips, convert real data sets, ask questions; each resumes where it was stopped.
+
+# %%
+#| default_exp data_commands
+
+# %% [markdown]
+# * **What** the group `data` of the command line
+# * **Why** data are made once and used by everything else, so the command must be repeatable and interruptible
+# * **Paper** none; the commands are **[ours]**
+# * **Needs** typer
+# * **Time** 20 seconds
+# * **Before this** [`28_commands`](28_commands.ipynb)
+
+# %%
+#| export
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from track4d_ref.commands import JsonOption, OutOption, PresetOption, SeedOption, SetOption, data, say
+
+# %%
+import tempfile
+
+import matplotlib.pyplot as plt
+
+from track4d_ref.clips import load_clip
+from track4d_ref.commands import draw_terminal, run_command
+
+# %% [markdown]
+# ## Simulate
+#
+# The same seed gives the same bytes, for any number of worker processes. Clips that are already there are kept, so an interrupted run
+# is finished by running it again.
+
+# %%
+#| export
+@data.command(epilog='Example: track4d data simulate --preset tiny --n 1000 --seed 0 --out runs/clips')
+def simulate(n: Annotated[int, typer.Option('--n', min=1, help='how many clips')] = 100,
+             out: OutOption = Path('runs/clips'),
+             preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
+             workers: Annotated[int, typer.Option(min=1, help='processes; the result stays the same')] = 1,
+             as_json: JsonOption = False) -> None:
+    "Simulate clips with known 4D truth; the same seed gives the same bytes."
+    from track4d_ref.presets import load_preset
+    from track4d_ref.simulator import write_clips
+    manifest = write_clips(out, n, seed, load_preset(preset, tuple(set_)), workers=workers)
+    say({'clips': n, 'manifest': str(manifest)}, as_json, f'{n} clips in {out}')
+
+# %%
+folder = Path(tempfile.mkdtemp())
+words = ('data', 'simulate', '--n', '3', '--seed', '5', '--out', folder / 'clips')
+draw_terminal([('track4d data simulate --n 3 --seed 5 --out runs/clips', *run_command(*words))]); plt.show()
+assert (folder / 'clips').is_dir()
+
+# %% [markdown]
+# ## Convert
+#
+# Every data set of the papers by name; what could not be read is reported, with the reason, and the rest is converted.
+
+# %%
+#| export
+@data.command(epilog='Example: track4d data convert kitti KITTI_ROOT --out runs/kitti')
+def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unknown name lists all')],
+            path: Annotated[Path, typer.Argument(help='folder of the data set')],
+            out: OutOption = Path('runs/converted'), as_json: JsonOption = False) -> None:
+    "Convert a public data set to clips; says what was skipped and why."
+    from track4d_ref.readers import convert_source
+    report = convert_source(source, path, out)
+    say(report, as_json, f'{len(report["written"])} clips in {out}, {len(report["skipped"])} skipped'
+        + ''.join(f'\n  skipped {item["name"]}: {item["why"]}' for item in report['skipped']))
+
+# %%
+answer = run_command('data', 'convert', 'nuscenes', folder)
+draw_terminal([('track4d data convert nuscenes DATA', answer[0], answer[1].replace(str(folder), 'DATA'))]); plt.show()
+assert answer[0] == 2 and 'kitti' in answer[1]
+
+# %% [markdown]
+# ## Questions
+#
+# Asks 4DP-QA's questions about every clip below a folder and writes them beside the clips, in shards.
+
+# %%
+#| export
+@data.command(epilog='Example: track4d data questions --clips runs/clips')
+def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders anywhere below it')],
+              types: Annotated[str, typer.Option(help='comma-separated question types, or all')] = 'all',
+              per_type: Annotated[int, typer.Option('--per-type', min=1, help='at most so many per type')] = 2,
+              workers: Annotated[int, typer.Option(min=1, help='processes; the result stays the same')] = 1,
+              seed: SeedOption = 0, as_json: JsonOption = False) -> None:
+    "Ask 4DP-QA's questions about every clip; writes questions_00000.jsonl … beside the clips."
+    from track4d_ref.questions import QUESTION_TYPES
+    from track4d_ref.records import iterate_records
+    from track4d_ref.shards import Plan, write_question_shards
+    names = tuple(QUESTION_TYPES) if types == 'all' else tuple(name.strip() for name in types.split(','))
+    files = write_question_shards(clips, Plan(seed=seed, per_type=per_type, types=names), workers)
+    total = sum(1 for file in files for _ in iterate_records(file))
+    say({'questions': total, 'files': [str(file) for file in files]}, as_json,
+        f'{total} questions in {len(files)} files beside {clips}')
+
+# %%
+answer = run_command('data', 'questions', '--clips', folder / 'clips', '--seed', '1')
+draw_terminal([('track4d data questions --clips runs/clips --seed 1', answer[0], answer[1].replace(str(folder), 'runs'))])
+plt.show()
+assert answer[0] == 0 and 'questions in' in answer[1]
+
+# %%
+assert {'simulate', 'convert', 'questions'} <= {command.callback.__name__ for command in data.registered_commands}
+
+# %% [markdown]
+# ## What we proved
+#
+# * The three commands run, say what they did, and fail with one sentence.
+#
+# ## Try it
+#
+# 1. Interrupt `track4d data simulate --n 200` half-way and run it again. What does it do with the clips that are there?
+# 2. Ask only for types 12 and 13 with `--types`. How many questions come from three clips?

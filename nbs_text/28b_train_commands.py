@@ -1,0 +1,102 @@
+# %% [markdown]
+# # Commands that train
+# > `track4d train …`: from records or simulated clips to a checkpoint; each goes on from its last checkpoint.
+
+# %%
+#| default_exp train_commands
+
+# %% [markdown]
+# * **What** the group `train` of the command line
+# * **Why** a training that cannot be resumed is a training that will be repeated
+# * **Paper** none; the commands are **[ours]**
+# * **Needs** typer
+# * **Time** 20 seconds
+# * **Before this** [`28_commands`](28_commands.ipynb)
+
+# %%
+#| export
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from track4d_ref.commands import JsonOption, OutOption, PresetOption, SeedOption, SetOption, say, train
+
+# %%
+import tempfile
+
+import matplotlib.pyplot as plt
+
+from track4d_ref.commands import draw_terminal, run_command
+
+# %% [markdown]
+# ## Supervised fine-tuning
+#
+# Reads a record file or a folder of them; the clips lie where the records say, relative to the file.
+
+# %%
+#| export
+@train.command(epilog='Example: track4d train sft --data runs/clips --out runs/model')
+def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL), or a folder of them')],
+        out: OutOption = Path('runs/model'),
+        model: Annotated[str, typer.Option(help='checkpoint to start from; none: random weights')] = 'none',
+        resume: Annotated[bool, typer.Option(help='go on from the checkpoint in --out')] = True,
+        preset: PresetOption = 'tiny', set_: SetOption = [], as_json: JsonOption = False) -> None:
+    "Supervised fine-tuning on records; many questions share one reading of their clip."
+    from track4d_ref.presets import load_preset
+    from track4d_ref.training import train_on_records
+    start = None if model == 'none' else model
+    scale = load_preset(preset, tuple(set_))
+    result = train_on_records(records, out, scale, start, resume, progress=not as_json)
+    say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; model in {out / "model"}')
+
+# %%
+folder = Path(tempfile.mkdtemp())
+answer = run_command('train', 'sft', '--data', folder / 'nothing', '--out', folder / 'run')
+draw_terminal([('track4d train sft --data nothing --out runs/run', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
+assert answer[0] == 2 and not (folder / 'run').exists()
+
+# %% [markdown]
+# A mistyped key of the preset is named before anything is read or written:
+
+# %%
+answer = run_command('train', 'sft', '--data', folder, '--out', folder / 'run', '--set', 'learning_rat=1e-3')
+draw_terminal([('track4d train sft --set learning_rat=1e-3 …', *answer)]); plt.show()
+assert answer[0] == 2 and "learning_rat" in answer[1]
+
+# %% [markdown]
+# ## The vision tower
+#
+# From nothing to the tower in `data_samples/vision_tiny`; [`14a_vision`](14a_vision.ipynb) explains the losses.
+
+# %%
+#| export
+@train.command(epilog='Example: track4d train vision --out runs/vision_tiny')
+def vision(out: OutOption = Path('runs/vision_tiny'),
+           clips: Annotated[int, typer.Option(min=1, help='simulated clips')] = 2200,
+           seconds: Annotated[float, typer.Option(min=1, help='training time')] = 480.0,
+           preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 7, as_json: JsonOption = False) -> None:
+    "Pre-train the vision tower on depth, colour and flow; this made data_samples/vision_tiny."
+    from track4d_ref.presets import load_preset
+    from track4d_ref.vision import train_vision
+    scores = train_vision(out, load_preset(preset, tuple(set_)), clips, seconds, seed)
+    say(scores, as_json, f'flow R² {scores["flow_r2"]:.3f}, log depth error {scores["log_depth_error"]:.3f}, '
+                         f'colour {scores["color_accuracy"]:.3f}; tower in {out}')
+
+# %%
+answer = run_command('train', 'vision', '--help')
+draw_terminal([('track4d train vision --help', *answer)]); plt.show()
+assert answer[0] == 0 and 'Example: track4d train vision' in answer[1]
+
+# %%
+assert {'sft', 'vision'} <= {command.callback.__name__ for command in train.registered_commands}
+
+# %% [markdown]
+# ## What we proved
+#
+# * A mistake costs one sentence and leaves nothing behind.
+#
+# ## Try it
+#
+# 1. Stop `track4d train sft` with Ctrl-C and start it again. From which step does it go on?
+# 2. Train with `--set train_seconds=20` and with `40`. How does the last loss change?
