@@ -68,6 +68,7 @@ for row, (name, text) in enumerate(options.items()):
 plt.show()
 assert list(options) == ['--preset', '--set', '--seed', '--out', '--json']
 
+
 # %% [markdown]
 # ## One way to print
 #
@@ -78,6 +79,7 @@ assert list(options) == ['--preset', '--set', '--seed', '--out', '--json']
 def say(result: dict, as_json: bool, sentence: str) -> None:
     "Print the result for a program (JSON) or for a person (a sentence)."
     typer.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str) if as_json else sentence)
+
 
 # %%
 from contextlib import redirect_stdout
@@ -95,6 +97,7 @@ for axis, (title, as_json) in zip(axes, {'for a person': False, 'for a program (
     axis.axis('off'); axis.set_title(title, fontsize=9, loc='left')
     axis.text(0, 0.9, printed(as_json), family='monospace', fontsize=8, va='top')
 plt.show()
+
 
 # %% [markdown]
 # ## A terminal in a notebook
@@ -124,6 +127,7 @@ def draw_terminal(shown: list[tuple[str, int, str]], columns: int = 104) -> plt.
         axis.text(0.02, row + 1.1, text, family='monospace', fontsize=6.8, va='top', linespacing=1.25)
         row += height + 0.7
     return figure
+
 
 # %%
 draw_terminal([('track4d data simulate --n 3', 0, '3 clips in runs/clips'),

@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 from track4d_ref.clips import load_clip
 from track4d_ref.commands import draw_terminal, run_command
 
+
 # %% [markdown]
 # ## Simulate
 #
@@ -50,11 +51,15 @@ def simulate(n: Annotated[int, typer.Option('--n', min=1, help='how many clips')
     manifest = write_clips(out, n, seed, load_preset(preset, tuple(set_)), workers=workers)
     say({'clips': n, 'manifest': str(manifest)}, as_json, f'{n} clips in {out}')
 
+
 # %%
 folder = Path(tempfile.mkdtemp())
 words = ('data', 'simulate', '--n', '3', '--seed', '5', '--out', folder / 'clips')
-draw_terminal([('track4d data simulate --n 3 --seed 5 --out runs/clips', *run_command(*words))]); plt.show()
+code, sentence = run_command(*words)
+draw_terminal([('track4d data simulate --n 3 --seed 5 --out runs/clips', code, sentence.replace(str(folder), 'runs'))])
+plt.show()
 assert (folder / 'clips').is_dir()
+
 
 # %% [markdown]
 # ## Convert
@@ -73,10 +78,12 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
     say(report, as_json, f'{len(report["written"])} clips in {out}, {len(report["skipped"])} skipped'
         + ''.join(f'\n  skipped {item["name"]}: {item["why"]}' for item in report['skipped']))
 
+
 # %%
 answer = run_command('data', 'convert', 'nuscenes', folder)
 draw_terminal([('track4d data convert nuscenes DATA', answer[0], answer[1].replace(str(folder), 'DATA'))]); plt.show()
 assert answer[0] == 2 and 'kitti' in answer[1]
+
 
 # %% [markdown]
 # ## Questions
@@ -100,6 +107,7 @@ def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders
     total = sum(1 for file in files for _ in iterate_records(file))
     say({'questions': total, 'files': [str(file) for file in files]}, as_json,
         f'{total} questions in {len(files)} files beside {clips}')
+
 
 # %%
 answer = run_command('data', 'questions', '--clips', folder / 'clips', '--seed', '1')

@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 
 from track4d_ref.commands import draw_terminal, run_command
 
+
 # %% [markdown]
 # ## Supervised fine-tuning
 #
@@ -50,6 +51,7 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
     result = train_on_records(records, out, scale, start, resume, progress=not as_json)
     say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; model in {out / "model"}')
 
+
 # %%
 folder = Path(tempfile.mkdtemp())
 answer = run_command('train', 'sft', '--data', folder / 'nothing', '--out', folder / 'run')
@@ -63,6 +65,7 @@ assert answer[0] == 2 and not (folder / 'run').exists()
 answer = run_command('train', 'sft', '--data', folder, '--out', folder / 'run', '--set', 'learning_rat=1e-3')
 draw_terminal([('track4d train sft --set learning_rat=1e-3 …', *answer)]); plt.show()
 assert answer[0] == 2 and "learning_rat" in answer[1]
+
 
 # %% [markdown]
 # ## The vision tower
@@ -82,6 +85,7 @@ def vision(out: OutOption = Path('runs/vision_tiny'),
     scores = train_vision(out, load_preset(preset, tuple(set_)), clips, seconds, seed)
     say(scores, as_json, f'flow R² {scores["flow_r2"]:.3f}, log depth error {scores["log_depth_error"]:.3f}, '
                          f'colour {scores["color_accuracy"]:.3f}; tower in {out}')
+
 
 # %%
 answer = run_command('train', 'vision', '--help')

@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 
 from track4d_ref.commands import draw_terminal, run_command
 
+
 # %% [markdown]
 # ## Ask a model
 #
@@ -51,11 +52,13 @@ def evaluate(model: Annotated[Path, typer.Option(help='folder of a checkpoint')]
     table = scored_table(answers)
     say({'rows': table.cells()}, as_json, table.text())
 
+
 # %%
 folder = Path(tempfile.mkdtemp())
 answer = run_command('evaluate', '--model', folder / 'model', '--bench', folder)
 draw_terminal([('track4d evaluate --model model --bench bench', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
 assert answer[0] == 2
+
 
 # %% [markdown]
 # ## Score what was recorded
@@ -73,6 +76,7 @@ def records(answers: Annotated[Path, typer.Option(help='answers written by track
     say({'rows': table.cells(), 'moved': moved}, as_json,
         f'{table.text()}\n{len(moved)} verdicts moved since the answers were stored')
 
+
 # %%
 #| export
 @score.command(epilog='Example: track4d score vlm4d --data VLM4D/data --outputs VLM4D/outputs')
@@ -88,10 +92,12 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the
               for name, answers in result.models.items()}
     say({'models': models, 'blind': result.blind}, as_json, '' if as_json else render_vlm4d(result, 'text'))
 
+
 # %%
 answer = run_command('score', 'records', '--answers', folder / 'nowhere.jsonl')
 draw_terminal([('track4d score records --answers nowhere.jsonl', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
 assert answer[0] == 2 and 'nowhere.jsonl' in answer[1]
+
 
 # %% [markdown]
 # ## Draw
@@ -110,6 +116,7 @@ def figures(out: OutOption = Path('runs/figures'),
     if only not in ('all', 'figure2'): raise InputError(f'--only {only}: no such figure; use figure2 or all')
     files = write_figures(out, data_root)
     say({'files': [str(file) for file in files]}, as_json, '\n'.join(map(str, files)))
+
 
 # %%
 answer = run_command('figures', '--only', 'figure9')

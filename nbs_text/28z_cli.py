@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 
 from track4d_ref.commands import data, draw_terminal, run_command, score, train
 
+
 # %% [markdown]
 # ## One way to fail
 #
@@ -46,13 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
         print('track4d: stopped; finished parts are kept, the same command goes on', file=sys.stderr)
         sys.exit(130)
 
+
 # %%
 figure, axis = plt.subplots(figsize=(7.5, 1.1), dpi=90); axis.axis('off')
 endings = {'0': 'done', '2': 'a mistake in what was given', '130': 'interrupted; run again to go on'}
 for place, (code, meaning) in enumerate(endings.items()):
-    axis.text(0.02 + place * 0.3, 0.5, code, fontsize=16, color=('#009E73', '#D55E00', '#E69F00')[place])
-    axis.text(0.1 + place * 0.3, 0.53, meaning, fontsize=8)
+    axis.text((0, 0.16, 0.55)[place], 0.5, code, fontsize=16, color=('#009E73', '#D55E00', '#E69F00')[place])
+    axis.text((0.05, 0.21, 0.65)[place], 0.53, meaning, fontsize=8)
 axis.set_title('three ways to end', fontsize=9, loc='left'); plt.show()
+
 
 # %% [markdown]
 # ## The main job
@@ -70,6 +73,7 @@ def tour(out: OutOption = Path('runs/tour'), preset: PresetOption = 'tiny', set_
     from track4d_ref.tour import run_tour
     result = run_tour(out, load_preset(preset, (*set_, f'seed={seed}')), data_root)
     say(result, as_json, f'Report: {result["report"]}')
+
 
 # %%
 assert 'tour' in [command.callback.__name__ for command in app.registered_commands]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main', 'tour']
 
-# %% ../nbs/28z_cli.ipynb #f9748112
+# %% ../nbs/28z_cli.ipynb #87cadea2
 import sys
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from . import data_commands, score_commands, train_commands
 from .commands import JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption, app, say
 from .storage import InputError
 
-# %% ../nbs/28z_cli.ipynb #4b4848e2
+# %% ../nbs/28z_cli.ipynb #e84ae4dc
 def main(arguments: list[str] | None = None) -> None:
     "Entry point of `track4d`: runs a command; a user's mistake becomes one sentence and exit code 2."
     try: app(args=arguments, prog_name='track4d')
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
         print('track4d: stopped; finished parts are kept, the same command goes on', file=sys.stderr)
         sys.exit(130)
 
-# %% ../nbs/28z_cli.ipynb #05bfb4e8
+# %% ../nbs/28z_cli.ipynb #931f8bd7
 @app.command(epilog='Example: track4d tour --out runs/tour')
 def tour(out: OutOption = Path('runs/tour'), preset: PresetOption = 'tiny', set_: SetOption = [],
          seed: SeedOption = 0, data_root: RealDataOption = None,
@@ -35,5 +35,5 @@ def tour(out: OutOption = Path('runs/tour'), preset: PresetOption = 'tiny', set_
     result = run_tour(out, load_preset(preset, (*set_, f'seed={seed}')), data_root)
     say(result, as_json, f'Report: {result["report"]}')
 
-# %% ../nbs/28z_cli.ipynb #b2db1cad
+# %% ../nbs/28z_cli.ipynb #6ebe6db5
 if __name__ == '__main__' and sys.argv[0].endswith('cli.py'): main()     # python -m track4d_ref.cli

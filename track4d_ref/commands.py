@@ -6,7 +6,7 @@
 __all__ = ['typer_group', 'app', 'data', 'train', 'score', 'PresetOption', 'SetOption', 'SeedOption', 'JsonOption', 'OutOption',
            'RealDataOption', 'say', 'run_command', 'draw_terminal']
 
-# %% ../nbs/28_commands.ipynb #fd69a7f5
+# %% ../nbs/28_commands.ipynb #2a638211
 import json
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from typing import Annotated
 import matplotlib.pyplot as plt
 import typer
 
-# %% ../nbs/28_commands.ipynb #a51d564b
+# %% ../nbs/28_commands.ipynb #13fa82e7
 typer_group = lambda text: typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=text)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, help='4D perception by vision-language models: clips, questions, '
@@ -26,7 +26,7 @@ train = typer_group('Train a model.')
 score = typer_group('Score recorded answers; no model needed.')
 for name, group in dict(data=data, train=train, score=score).items(): app.add_typer(group, name=name)
 
-# %% ../nbs/28_commands.ipynb #156b3fd8
+# %% ../nbs/28_commands.ipynb #1ee7fd49
 PresetOption = Annotated[str, typer.Option('--preset', help='scale: tiny, small or rtx24 (settings.ini)')]
 SetOption = Annotated[list[str], typer.Option('--set', help='key=value overrides the preset (repeatable)')]
 SeedOption = Annotated[int, typer.Option('--seed', min=0, help='the same seed gives the same result')]
@@ -35,12 +35,12 @@ OutOption = Annotated[Path, typer.Option('--out', help='where to write')]
 RealDataOption = Annotated[Path | None,
                            typer.Option('--data', envvar='TRACK4D_DATA', help='folder of real samples')]
 
-# %% ../nbs/28_commands.ipynb #9863c256
+# %% ../nbs/28_commands.ipynb #5cef01e2
 def say(result: dict, as_json: bool, sentence: str) -> None:
     "Print the result for a program (JSON) or for a person (a sentence)."
     typer.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str) if as_json else sentence)
 
-# %% ../nbs/28_commands.ipynb #4ca038cf
+# %% ../nbs/28_commands.ipynb #8b44cfaa
 def run_command(*words: str) -> tuple[int, str]:
     "Run `track4d words …` in a fresh interpreter; its exit code and everything it printed."
     command = [sys.executable, '-m', 'track4d_ref.cli', *map(str, words)]

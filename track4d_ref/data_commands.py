@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['simulate', 'convert', 'questions']
 
-# %% ../nbs/28a_data_commands.ipynb #ff7c026d
+# %% ../nbs/28a_data_commands.ipynb #5051ea82
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import typer
 
 from .commands import JsonOption, OutOption, PresetOption, SeedOption, SetOption, data, say
 
-# %% ../nbs/28a_data_commands.ipynb #e3367f19
+# %% ../nbs/28a_data_commands.ipynb #ff8b3d16
 @data.command(epilog='Example: track4d data simulate --preset tiny --n 1000 --seed 0 --out runs/clips')
 def simulate(n: Annotated[int, typer.Option('--n', min=1, help='how many clips')] = 100,
              out: OutOption = Path('runs/clips'),
@@ -26,7 +26,7 @@ def simulate(n: Annotated[int, typer.Option('--n', min=1, help='how many clips')
     manifest = write_clips(out, n, seed, load_preset(preset, tuple(set_)), workers=workers)
     say({'clips': n, 'manifest': str(manifest)}, as_json, f'{n} clips in {out}')
 
-# %% ../nbs/28a_data_commands.ipynb #859d93c4
+# %% ../nbs/28a_data_commands.ipynb #30086b8a
 @data.command(epilog='Example: track4d data convert kitti KITTI_ROOT --out runs/kitti')
 def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unknown name lists all')],
             path: Annotated[Path, typer.Argument(help='folder of the data set')],
@@ -37,7 +37,7 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
     say(report, as_json, f'{len(report["written"])} clips in {out}, {len(report["skipped"])} skipped'
         + ''.join(f'\n  skipped {item["name"]}: {item["why"]}' for item in report['skipped']))
 
-# %% ../nbs/28a_data_commands.ipynb #5f9d75cb
+# %% ../nbs/28a_data_commands.ipynb #aedf4dfb
 @data.command(epilog='Example: track4d data questions --clips runs/clips')
 def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders anywhere below it')],
               types: Annotated[str, typer.Option(help='comma-separated question types, or all')] = 'all',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['evaluate', 'records', 'vlm4d', 'figures']
 
-# %% ../nbs/28c_score_commands.ipynb #2d48568b
+# %% ../nbs/28c_score_commands.ipynb #d43abd05
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ import typer
 from .commands import JsonOption, OutOption, PresetOption, RealDataOption, SetOption, app, say, score
 from .storage import InputError
 
-# %% ../nbs/28c_score_commands.ipynb #d4458386
+# %% ../nbs/28c_score_commands.ipynb #2d55cd29
 @app.command(epilog='Example: track4d evaluate --model runs/model --bench runs/held-out')
 def evaluate(model: Annotated[Path, typer.Option(help='folder of a checkpoint')],
              bench: Annotated[Path, typer.Option(help='record file (JSONL), or a folder of them')],
@@ -29,7 +29,7 @@ def evaluate(model: Annotated[Path, typer.Option(help='folder of a checkpoint')]
     table = scored_table(answers)
     say({'rows': table.cells()}, as_json, table.text())
 
-# %% ../nbs/28c_score_commands.ipynb #57229ca0
+# %% ../nbs/28c_score_commands.ipynb #9e61a6bb
 @score.command(epilog='Example: track4d score records --answers runs/answers.jsonl')
 def records(answers: Annotated[Path, typer.Option(help='answers written by track4d evaluate (JSONL)')],
             as_json: JsonOption = False) -> None:
@@ -39,7 +39,7 @@ def records(answers: Annotated[Path, typer.Option(help='answers written by track
     say({'rows': table.cells(), 'moved': moved}, as_json,
         f'{table.text()}\n{len(moved)} verdicts moved since the answers were stored')
 
-# %% ../nbs/28c_score_commands.ipynb #2185f7ee
+# %% ../nbs/28c_score_commands.ipynb #6b20d752
 @score.command(epilog='Example: track4d score vlm4d --data VLM4D/data --outputs VLM4D/outputs')
 def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the question files')],
           outputs: Annotated[Path, typer.Option(help='folder of recorded model outputs')],
@@ -53,7 +53,7 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the
               for name, answers in result.models.items()}
     say({'models': models, 'blind': result.blind}, as_json, '' if as_json else render_vlm4d(result, 'text'))
 
-# %% ../nbs/28c_score_commands.ipynb #d8402215
+# %% ../nbs/28c_score_commands.ipynb #47825639
 @app.command(epilog='Example: track4d figures --out runs/figures')
 def figures(out: OutOption = Path('runs/figures'),
             only: Annotated[str, typer.Option(help='figure2, or all')] = 'all',

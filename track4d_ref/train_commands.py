@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sft', 'vision']
 
-# %% ../nbs/28b_train_commands.ipynb #95d62973
+# %% ../nbs/28b_train_commands.ipynb #273831c1
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import typer
 
 from .commands import JsonOption, OutOption, PresetOption, SeedOption, SetOption, say, train
 
-# %% ../nbs/28b_train_commands.ipynb #e981256f
+# %% ../nbs/28b_train_commands.ipynb #f64532c7
 @train.command(epilog='Example: track4d train sft --data runs/clips --out runs/model')
 def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL), or a folder of them')],
         out: OutOption = Path('runs/model'),
@@ -28,7 +28,7 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
     result = train_on_records(records, out, scale, start, resume, progress=not as_json)
     say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; model in {out / "model"}')
 
-# %% ../nbs/28b_train_commands.ipynb #50f4436e
+# %% ../nbs/28b_train_commands.ipynb #bdae8455
 @train.command(epilog='Example: track4d train vision --out runs/vision_tiny')
 def vision(out: OutOption = Path('runs/vision_tiny'),
            clips: Annotated[int, typer.Option(min=1, help='simulated clips')] = 2200,
