@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Commands that measure
-# > `track4d evaluate`, `score`, `figures`: answers of a model, scores of recorded answers, pictures of both.
+# > `track4d evaluate`, `score`, `reproduce`, `figures`: answers of a model, their scores, the papers' tables and pictures.
 
 # %%
 #| default_exp score_commands
@@ -20,7 +20,8 @@ from typing import Annotated
 
 import typer
 
-from track4d_ref.commands import JsonOption, OutOption, PresetOption, RealDataOption, SetOption, app, say, score
+from track4d_ref.commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption, app,
+                                  say, score)
 from track4d_ref.storage import InputError
 
 # %%
@@ -97,6 +98,33 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the
 answer = run_command('score', 'records', '--answers', folder / 'nowhere.jsonl')
 draw_terminal([('track4d score records --answers nowhere.jsonl', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
 assert answer[0] == 2 and 'nowhere.jsonl' in answer[1]
+
+
+# %% [markdown]
+# ## Reproduce
+#
+# A table of a paper by its name: from nothing, resumable; or, with `--from-results`, as it was stored.
+
+# %%
+#| export
+@app.command(epilog='Example: track4d reproduce table2 --preset tiny --from-results')
+def reproduce(names: Annotated[list[str], typer.Argument(help='tables by name, or all')],
+              preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
+              out: OutOption = Path('runs/reproduce'),
+              from_results: Annotated[bool, typer.Option('--from-results', help='show the stored results')] = False,
+              as_json: JsonOption = False) -> None:
+    "Make the papers' tables again at reduced scale, the paper's number beside ours."
+    from track4d_ref.presets import load_preset
+    from track4d_ref.reproduce import chosen_experiments, reproduce as make
+    settings = load_preset(preset, tuple(set_))
+    made = [make(experiment, settings, out, seed, from_results) for experiment in chosen_experiments(names)]
+    say({'results': [stored for stored, _ in made]}, as_json, '\n\n'.join(text for _, text in made))
+
+
+# %%
+answer = run_command('reproduce', 'table9')
+draw_terminal([('track4d reproduce table9', *answer)]); plt.show()
+assert answer[0] == 2 and 'table9' in answer[1]
 
 
 # %% [markdown]

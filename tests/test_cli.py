@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('train', 'vision'), ('evaluate',),
-            ('score', 'records'), ('score', 'vlm4d'), ('figures',)]
+            ('score', 'records'), ('score', 'vlm4d'), ('figures',), ('reproduce',)]
 
 
 def track4d(*words, **environment):
