@@ -12,7 +12,7 @@
 # *texts*, so two letters with the same text are both right.
 
 # %% [markdown]
-# * **What** a cascade of five rules from "<answer>B</answer>" down to "The bus is moving to the left."
+# * **What** a cascade of nine rules from "<answer>B</answer>" down to "The bus is moving to the left."
 # * **Why** models asked for a letter write sentences; the published verdicts come from a language model as
 #   judge, which nobody can run again
 # * **Paper** VLM4D (o3 and o4-mini as judges, no string rule), MLLM-4D's released extractor, 4DP-QA section
@@ -37,6 +37,7 @@
 # %%
 #| export
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from track4d_ref.scoring import LETTERS, YES_NO, exact_match_vsi, normalise_text
@@ -109,8 +110,8 @@ assert [plain(text) for text in decorated] == ['B', 'B', 'B', 'B', 'B: to the le
 
 # %%
 #| export
-NO_CHOICE = 'is|are|the|be|option|choice|letter|answer|correct|final|most likely|likely'
-FILLER = re.compile(rf'(?:[\s:=,.–—-]|(?:{NO_CHOICE})\b)+', re.IGNORECASE)
+NO_CHOICE = 'is|are|the|be|es|est|ist|option|choice|letter|answer|correct|final|most likely|likely'
+FILLER = re.compile(rf'(?:[\s:=,.→–—是为は은-]|(?:{NO_CHOICE})\b)+', re.IGNORECASE)
 
 def option_texts(choices: dict) -> dict[str, str]:
     """Letter -> normalised option text, empty texts left out."""
@@ -131,22 +132,38 @@ def starting_text(text: str, choices: dict) -> str:
                if text.startswith(option) and not re.match(r'\w', text[len(option):])]
     return max(fitting)[1] if fitting else ''
 
+
+# %% [markdown]
+# One more reading matters: the piece may say clearly that it is **no** answer. "A or C" names two letters; "N/A" and "cannot be
+# determined" name none. The search must stop there, or a rule further down would pick up a stray word from the reasoning and turn an
+# honest refusal into an opinion. `NO_ANSWER` is the mark for that. Of the models at hand pixtral needs it most: asked for a letter
+# without being sure, it writes "$B$ or $C$".
+
+# %%
+#| export
+NO_ANSWER = '?'
+TWO_LETTERS = re.compile(r'[A-Z](?: or | and | & | ?/ ?)[A-Z](?![A-Za-z])(?! (?:is|are)\b)')
+REFUSAL = re.compile(r"n/?a\b|none\b|neither\b|undetermined|unknown|unclear|uncertain|inconclusive|impossible|"
+                     r"unable|can(?:not|'t)|could not|not (?:determined|clear|possible|enough)", re.IGNORECASE)
+
 def read_piece(piece: str, choices: dict) -> str:
-    """The letter a short text begins with, as letter or option text, after words without a choice; or ''."""
+    """The letter a short text begins with, as letter or option text; NO_ANSWER if it declines to choose; or ''."""
     text = plain(piece)
     filler = FILLER.match(text)
     text = text[filler.end():] if filler else text
-    return starting_letter(text, choices) or starting_text(text, choices)
+    letter = starting_letter(text, choices)
+    if letter: return NO_ANSWER if TWO_LETTERS.match(text) else letter
+    return starting_text(text, choices) or (NO_ANSWER if REFUSAL.match(text) else '')
 
 
 # %%
 directions = dict(A='left', B='right', C='not moving', D='left side of the road')
 pieces = [': B', ' is: **D**', ' is option (C).', ' is b.', ' is a bus', ': left', ': Left side of the road.',
-          ' is Behind', ': leftmost', ': $LETTER']
+          ' is Behind', ': leftmost', ': $LETTER', ' is $A$ or $C$', ': N/A', ' is A and C is wrong']
 print({piece: read_piece(piece, directions) for piece in pieces})
 
 # %%
-assert [read_piece(piece, directions) for piece in pieces] == ['B', 'D', 'C', 'B', '', 'A', 'D', '', '', '']
+assert [read_piece(piece, directions) for piece in pieces] == [*'BDCB', '', 'A', 'D', '', '', '', '?', '?', 'A']
 assert read_piece(': clockwise', dict(A='anti-clockwise', B='clockwise')) == 'B'
 assert read_piece(' is 10', dict(A=1, B=10)) == 'B' and read_piece(' is 0.', dict(A=0, B=3)) == 'A'
 
@@ -156,31 +173,42 @@ assert read_piece(' is 10', dict(A=1, B=10)) == 'B' and read_piece(' is 0.', dic
 # Reasoning ends with "the final answer is", but it may also quote the phrase on the way, correct itself, or
 # write it twice. So we find **where each phrase starts**, read the text behind each, and take the last one
 # that yields something. One regular expression that also swallowed its tail would hide a second phrase
-# standing close behind the first. Strong phrases (final, correct, best answer) go before weak ones (answer,
-# option).
+# standing close behind the first.
+#
+# Three strengths of phrases are kept apart. "Final answer", "correct answer" and LaTeX's `\boxed` announce the result. A plain "answer"
+# mostly does. "Option" and "I choose" are weakest, because an explanation walks through the options it rejects: "C: not moving. Option A
+# would need motion." A letter that is rejected in the same breath ("option A is incorrect") is skipped altogether. A few common words of
+# other languages stand beside the English ones, since multilingual models fall back into them.
 
 # %%
 #| export
-STRONG_PHRASE = re.compile(r'\b(?:final|correct|best) answer\b', re.IGNORECASE)
-WEAK_PHRASE = re.compile(r'\b(?:answer|option)\b', re.IGNORECASE)
+STRONG_PHRASE = re.compile(r'\b(?:final|correct|best) answer\b|\\boxed\b|最终答案', re.IGNORECASE)
+ANSWER_PHRASE = re.compile(r'\b(?:answer|ans|antwort|respuesta|réponse|resposta|risposta|ответ)\b|答案|答え|정답',
+                           re.IGNORECASE)
+OPTION_PHRASE = re.compile(r'\b(?:option|choice|choose|select|pick|go with)\b|选项', re.IGNORECASE)
+REJECTED = re.compile(r'[A-Z]\b[^.\n]{0,40}?\b(?:is|are|can be|seems) '
+                      r'(?:not\b|incorrect|wrong|eliminated|ruled out|unlikely|impossible)')
 
 def after_phrase(response: str, choices: dict, phrase: re.Pattern, width: int) -> str:
     """The letter read from the `width` characters behind the last `phrase` that yields one, or ''."""
     for end in reversed([found.end() for found in phrase.finditer(response)]):
-        letter = read_piece(response[end:end + width], choices)
-        if letter: return letter
+        piece = response[end:end + width]
+        letter = read_piece(piece, choices)
+        if letter and not REJECTED.match(plain(piece)): return letter
     return ''
 
 
 # %%
 changed_mind = 'The answer is A. No, wait. The correct answer is C, so the final answer is: $LETTER'
-[after_phrase(changed_mind, directions, phrase, 80) for phrase in (STRONG_PHRASE, WEAK_PHRASE)]
+[after_phrase(changed_mind, directions, phrase, 80) for phrase in (STRONG_PHRASE, ANSWER_PHRASE)]
 
 # %%
 assert after_phrase(changed_mind, directions, STRONG_PHRASE, 80) == 'C'
 twice = 'The correct answer is left. The correct answer is right.'
 assert after_phrase(twice, directions, STRONG_PHRASE, 80) == 'B'
-assert after_phrase('no phrase here', directions, WEAK_PHRASE, 60) == ''
+walk = 'Option A is incorrect. Option B fits. Option D is ruled out.'
+assert after_phrase(walk, directions, OPTION_PHRASE, 60) == 'B'
+assert after_phrase('no phrase here', directions, ANSWER_PHRASE, 60) == ''
 
 # %% [markdown]
 # ## When only a sentence is left
@@ -236,15 +264,17 @@ assert mentioned('There are two dogs.', dict(A='two cats', B='three')) == ''
 # | rule | looks at |
 # |---|---|
 # | `tag` | only the inside of the first `<answer>…</answer>`, with all rules below |
-# | `strong phrase`, `weak phrase` | what follows "final answer", then "answer" or "option" |
+# | `strong phrase`, `answer phrase` | what follows "final answer" or `\boxed`, then a plain "answer" |
 # | `opening letter` | the start of the whole response |
+# | `option phrase` | what follows "option", "choice" or "I choose" |
+# | `verdict behind` | a letter in front of "is correct", "is the best answer" |
 # | `whole text` | the response equals an option text |
 # | `closing letter` | a lone capital letter at the very end (but not the A of "N/A") |
 # | `mention` | the last sentence that names an option |
 # | `none` | nothing found: counted as wrong **and** counted separately |
 #
 # Only the last 20,000 characters are read **[ours]**: the longest recorded response has a tenth of that,
-# and a model stuck in a loop must not stall the scorer. An answer tag is found by two plain searches for
+# and a model stuck in a loop must not stall the scorer. Full-width and styled letters (Ｂ, 𝐁) become plain ones first. An answer tag is found by two plain searches for
 # the same reason.
 
 # %%
@@ -280,7 +310,7 @@ def closing_letter(response: str, choices: dict) -> str:
 #| export
 def opening_letter(response: str, choices: dict) -> str:
     """The option letter that opens the response, unless it is the article of 'A car drives by'; or ''."""
-    text = plain(response)
+    text = re.sub(r'^\W+', '', plain(response))                       # bullets, ticks, arrows
     letter = starting_letter(text, choices)
     article = letter == 'A' and re.match(r'A [a-z]', text) is not None
     return '' if article and not normalise_text(text[2:]).startswith(normalise_text(choices['A'])) else letter
@@ -291,21 +321,44 @@ def whole_text(response: str, choices: dict) -> str:
     return next((letter for letter, text in option_texts(choices).items() if text == said), '')
 
 
+# %% [markdown]
+# Some write the letter first and the verdict behind it: "So, B (right) is the correct answer." Between the two nothing may stand but the
+# option's own text; otherwise "A man is right of it" would be an A.
+
+# %%
+#| export
+VERDICT = r'(?:is|must be|would be|seems) (?:the |most )*(?:correct|right|best|answer)\b'
+
+def letter_before_verdict(response: str, choices: dict) -> str:
+    """The last letter, alone or with its option text, in front of "is correct" or the like; or ''."""
+    letters = ''.join(map(re.escape, choices))
+    texts = '|'.join(map(re.escape, option_texts(choices).values()))
+    found = re.findall(rf'(?<![A-Za-z])([{letters}])(?:[:.,]? (?i:{texts}))?,? {VERDICT}', plain(response))
+    return found[-1] if found else ''
+
+
+# %%
+assert letter_before_verdict('So, B (right) is the correct answer.', directions) == 'B'
+assert letter_before_verdict('A man is right of the car.', directions) == ''
+
 # %%
 #| export
 RULES = {'strong phrase': lambda response, choices: after_phrase(response, choices, STRONG_PHRASE, 80),
-         'weak phrase': lambda response, choices: after_phrase(response, choices, WEAK_PHRASE, 60),
+         'answer phrase': lambda response, choices: after_phrase(response, choices, ANSWER_PHRASE, 60),
          'opening letter': opening_letter,
+         'option phrase': lambda response, choices: after_phrase(response, choices, OPTION_PHRASE, 60),
+         'verdict behind': letter_before_verdict,
          'whole text': whole_text,
          'closing letter': closing_letter,
          'mention': mentioned}
 
 def extract_answer(response: str, choices: dict) -> Extraction:
     """Read an option letter out of a response; `choices` maps letters to option texts. It may find none."""
-    response = response[-LONGEST_RESPONSE:]
+    response = unicodedata.normalize('NFKC', response[-LONGEST_RESPONSE:])
     inside = tagged(response)
     for rule, read in RULES.items():
         letter = read(response if inside is None else inside, choices)
+        if letter == NO_ANSWER: break
         if letter: return Extraction(letter, rule if inside is None else 'tag')
     return Extraction('', 'none')
 
@@ -320,6 +373,10 @@ table = [('B', 'B'), ('B.', 'B'), ('(B)', 'B'), ('**B**', 'B'), ('$B', 'B'), ('B
          ('<answer></answer> B', ''), ('A car drives to the right.', 'B'), ('A left', 'A'),
          ('I think it is B', 'B'), ('It goes from left to right.', ''),
          ('The correct answer is option C: not moving', 'C')]
+table += [('**Answer: B**', 'B'), ('Option B', 'B'), ('ASSISTANT: B', 'B'), ('B<|im_end|>', 'B'), ('✅ B', 'B'),
+          ("I'd go with B.", 'B'), ('{"answer": "B"}', 'B'), ('最终答案是 B', 'B'), ('Die Antwort ist B.', 'B'),
+          ('（Ｂ）', 'B'), ('C: not moving. Option A would need motion.', 'C'), ('Final answer: $B$ or $C$', ''),
+          ('It may go left. The final answer cannot be determined.', '')]
 for text, letter in table:
     found = extract_answer(text, directions)
     print(f'{text[:52]!r:56}{found.letter or "–":3}{found.rule}')
@@ -404,8 +461,9 @@ assert all(extract_like_mllm4d(text) == letter for text, letter in vectors.items
 #
 # VLM4D's repository holds, for every model and question, the response and the judge's verdict. Rows are
 # grouped by file; without the data a made-up sample with the same fields takes its place, so that the
-# pictures exist everywhere. The rules were developed on three models (Qwen2.5-VL, VideoLLaMA3,
-# InternVideo2) and checked on the others; no rule was changed after looking at those.
+# pictures exist everywhere. The rules were developed on four models (Qwen2.5-VL, VideoLLaMA3,
+# InternVideo2, pixtral) and checked on the others; no rule was changed after looking at those. One idea was dropped: calling a letter
+# void when the text behind it fits another option loses six judged answers for each one it wins.
 
 # %%
 def made_up_outputs(seed=7, count=300):
@@ -462,7 +520,8 @@ fig.tight_layout()
 rules = list(RULES) + ['none']
 fired = {file: Counter(extract_answer(row['response'], row['choices']).rule for row in rows)
          for file, rows in outputs.items()}
-colours = dict(zip(rules, ('#2b6cb0', '#63b3ed', '#38a169', '#9ae6b4', '#805ad5', '#dd6b20', '#1a202c')))
+colours = dict(zip(rules, ('#2b6cb0', '#63b3ed', '#38a169', '#9ae6b4', '#d69e2e', '#805ad5', '#b794f4', '#dd6b20',
+                           '#1a202c')))
 fig, axis = plt.subplots(figsize=(8, .8 + .32 * len(fired)))
 start = np.zeros(len(fired))
 for rule in rules:
@@ -499,7 +558,7 @@ axis.tick_params(axis='x', rotation=20); fig.tight_layout()
 direct = [row for file, rows in outputs.items() if 'direct' in file for row in rows]
 ours = readers['this notebook']
 print(f'chain of thought {agreement(thinking, ours):.4f}')
-developed_on = ('Qwen2.5', 'VideoLLaMA3', 'InternVideo2-')
+developed_on = ('Qwen2.5', 'VideoLLaMA3', 'InternVideo2-', 'pixtral')
 for told, known in (('developed on', True), ('only checked on', False)):
     rows = [row for file, rows in outputs.items() for row in rows
             if any(name in file for name in developed_on) == known]
@@ -511,7 +570,8 @@ assert np.all(np.array(list(agreed.values()))[:, 2] >= np.array(list(agreed.valu
 # %% [markdown]
 # ## What we proved
 #
-# - Twenty-nine spellings, from a bare letter to a contradiction, are read as the table says.
+# - Forty-two spellings, from a bare letter to a contradiction, are read as the table says.
+# - An answer that names two letters, or says that it cannot tell, is no answer.
 # - Megabytes of hostile text are read in bounded time, because only the tail is read and no expression
 #   backtracks.
 # - Two letters with one text are both right; numbers and zero are options like others.

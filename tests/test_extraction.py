@@ -31,6 +31,42 @@ SPELLINGS = [
 def test_spellings(response, letter):
     assert extract_answer(response, CHOICES).letter == letter
 
+# How models write that were not at hand: chat marks, LaTeX, JSON, other languages, verdicts, refusals.
+OTHER_MODELS = [
+    ('**Answer: B**', 'B'), ('Answer: **B**', 'B'), ('\\boxed{B}', 'B'), ('$$\\boxed{\\text{B}}$$', 'B'),
+    ('So the result is \\boxed{B: right}', 'B'), ('Option B', 'B'), ('option (b)', 'B'), ('Final answer: $B$', 'B'),
+    ('Final Answer: B: right', 'B'), ('ASSISTANT: B', 'B'), ('B<|im_end|>', 'B'), ('B</s>', 'B'),
+    ('<|header_start|>assistant<|header_end|>\n\nB', 'B'), ('assistant\n\nB', 'B'), ('The correct option is (B).', 'B'),
+    ('I would choose option B.', 'B'), ("I'd go with B.", 'B'), ('B is the correct answer.', 'B'),
+    ('So, B is the correct answer.', 'B'), ('Hence (B) is correct.', 'B'), ('Therefore, B (right) is the best answer.', 'B'),
+    ('答案：B', 'B'), ('最终答案是 B', 'B'), ('答案是B。', 'B'), ('选项B', 'B'), ('La respuesta es B.', 'B'), ('Die Antwort ist B.', 'B'),
+    ('La réponse est B.', 'B'), ('Ответ: B', 'B'), ('答え：B', 'B'), ('答えはBです', 'B'), ('정답은 B입니다', 'B'), ('（B）', 'B'), ('Ｂ', 'B'),
+    ('```\nB\n```', 'B'), ('{"answer": "B"}', 'B'), ("{'answer': 'B: right'}", 'B'), ('Answer:\nB', 'B'), ('### Answer\nB', 'B'),
+    ('- B', 'B'), ('✅ B', 'B'), ('1. B', 'B'), ('B\n\nExplanation: The car is not moving to the left.', 'B'), ('B - right', 'B'),
+    ('B) right', 'B'), ('B, right', 'B'), ('b) right', 'B'), ('b: right', 'B'), ('Answer B', 'B'), ('My answer is B', 'B'),
+    ('Therefore, the final answer is: $LETTER B', 'B'), ('$LETTER: B', 'B'), ('$LETTER = B', 'B'),
+    ('The final answer is: $LETTER: $B', 'B'), ('Final answer: B (right)', 'B'),
+    ('The final answer is B.\n\nNote that option A is for things that go left.', 'B'),
+    ('The final answer is $\\boxed{\\text{(B) right}}$', 'B'), ('The final answer is: [B]', 'B'),
+    ("The final answer is 'B'", 'B'), ('Answer: (C) not moving, because option A is wrong.', 'C'),
+    ('C: not moving. Option A would need motion to the left.', 'C'),
+    ('Option A is incorrect. Option B is plausible. Option D is ruled out.', 'B'),
+    ('Therefore, the final answer is: A or C', ''), ('Final answer: $B$ or $C$ (both fit)', ''), ('The answer is A/B.', ''),
+    ('Final Answer: Undetermined', ''), ('The final answer cannot be determined.', ''),
+    ('If it goes left, the answer is A. The final answer is: N/A (need context)', ''), ('The answer is B and D is wrong.', 'B'),
+    ('The answer is neither A nor B.', ''), ('Therefore, the final answer is: right', 'B'),
+    ('The bus is moving to the right, so the answer is right.', 'B'), ('I think the answer is that it is not moving.', 'C'),
+    ('The final answer is\n\n**D**', 'D'), ('The car moves towards the right side.', 'B'), ('The best answer is B', 'B'),
+    ('The most appropriate answer is B.', 'B'),
+    ('Step 1: A appears. Step 2: it leaves.\nTherefore, the final answer is: B', 'B'), ('Letter: B', 'B'), ('Choice: B', 'B'),
+    ('A', 'A'), ('A.', 'A'), ('A: left', 'A'), ('A left', 'A'), ('A man is right of it.', 'B'),
+    ("I'm sorry, but I can't see the video.", ''), ('Left', 'A'), ('LEFT.', 'A'),
+]
+
+@pytest.mark.parametrize('response, letter', OTHER_MODELS)
+def test_spellings_of_other_models(response, letter):
+    assert extract_answer(response, CHOICES).letter == letter
+
 def test_text_not_letter_after_answer():
     turns = {'A': 'up', 'B': 'down', 'C': 'left', 'D': 'clockwise'}
     assert extract_answer('answer: clockwise', turns).letter == 'D'
