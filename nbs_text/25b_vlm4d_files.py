@@ -62,8 +62,10 @@ plt.rcParams.update({'figure.dpi': 90, 'axes.spines.top': False, 'axes.spines.ri
 
 # %% [markdown]
 # A loader's second duty is to refuse what it does not understand. A missing field, a verdict that is no
-# boolean, an id that occurs twice, an option without a letter: each is one sentence with the file, the row
-# and the field in it. Rows that are merely absent are no error; the scorer counts them as missing.
+# boolean, an option without a letter: each is one sentence with the file, the row and the field in it. Rows that are merely absent are
+# no error; the scorer counts them as missing. A row that stands in the file twice, word for word, counts once; two rows with one id that
+# say different things are refused, because nobody can know which of them was meant. A response or a judge's letter of `null` is read as
+# an empty text: nothing was said, and that is counted too.
 
 # %%
 #| export
@@ -71,6 +73,7 @@ SPLITS, PROMPTS = ('real', 'synthetic'), ('cot', 'direct-output')
 QUESTION_FIELDS = {'id': str, 'video': str, 'question': str, 'choices': dict, 'answer': (str, int)}
 ANSWER_FIELDS = {'id': str, 'question': str, 'choices': dict, 'response': str,
                  'ground_truth_answer': (str, int), 'extracted_answer': str, 'correct': bool}
+MAY_BE_NULL = ('response', 'extracted_answer')
 
 
 # %%
@@ -96,31 +99,34 @@ def check_rows(rows, fields: dict, path: Path) -> dict[int, dict]:
     if not isinstance(rows, list) or not rows: raise InputError(f'{path}: needs a list, one row per question')
     numbered = {}
     for place, row in enumerate(rows, 1):
+        if isinstance(row, dict): row = row | {field: '' for field in MAY_BE_NULL if row.get(field, '') is None}
         number = check_row(row, fields, f'{path}: row {place}')
-        if number in numbered: raise InputError(f"{path}: {row['id']} occurs twice; keep one of them")
-        numbered[number] = row
+        if numbered.setdefault(number, row) != row:
+            raise InputError(f"{path}: {row['id']} occurs twice with different contents; keep one of them")
     return numbered
 
 
 # %%
 plain = dict(id='validation_7', question='Where?', choices=dict(A='left', B=0), response='A',
              ground_truth_answer=0, extracted_answer='A: left', correct=False)
-broken = [[], {}, [1], [dict(plain, correct=1)], [dict(plain, choices=dict(A=None))], [plain, plain],
-          [dict(plain, id='7')]]
+broken = [[], {}, [1], [dict(plain, correct=1)], [dict(plain, choices=dict(A=None))],
+          [plain, dict(plain, response='B')], [dict(plain, id='7')]]
 for rows in broken:
     try: check_rows(rows, ANSWER_FIELDS, Path('model.json'))
     except InputError as error: print(error)
     else: raise AssertionError('a malformed file must be an error')
 
 # %%
-assert check_rows([plain], ANSWER_FIELDS, Path('model.json')) == {7: plain}
+assert check_rows([plain, dict(plain)], ANSWER_FIELDS, Path('model.json')) == {7: plain}
+silent = check_rows([dict(plain, response=None, extracted_answer=None)], ANSWER_FIELDS, Path('model.json'))
+assert silent[7]['response'] == silent[7]['extracted_answer'] == ''
 
 
 # %% [markdown]
 # ## Finding the files
 #
 # The question files lie in the given folder or in its folder `data`; outputs are found by the names of
-# their folders, anywhere below the given one, so that a clone of the benchmark's repository, a copy of a
+# their folders, the given one or any below it, so that a clone of the benchmark's repository, a copy of a
 # part of it, or an own folder of new results all work alike. A model is known by prompt and file name, and
 # its real and synthetic halves belong together.
 
@@ -145,8 +151,10 @@ def find_outputs(outputs_dir: Path | str) -> dict[tuple[str, str, str], Path]:
     """(prompt, file name, split) -> path, from folders like real_mc_cot anywhere below `outputs_dir`."""
     root, found = Path(outputs_dir), {}
     if not root.is_dir(): raise InputError(f'{root}: no such folder; --outputs needs the recorded answers')
-    for split, prompt in product(SPLITS, PROMPTS):
-        for path in sorted(root.rglob(f'{split}_mc_{prompt}/*.json')):
+    folders = {f'{split}_mc_{prompt}': (split, prompt) for split, prompt in product(SPLITS, PROMPTS)}
+    for path in sorted(root.rglob('*.json')):
+        split, prompt = folders.get(path.parent.name, (None, None))
+        if split and not path.name.startswith('.'):
             key = prompt, path.name, split
             if key in found: raise InputError(f'{path}: {found[key]} has the same name; keep one of them')
             found[key] = path

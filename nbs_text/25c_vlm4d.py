@@ -397,18 +397,51 @@ axis.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5)
 
 # %%
 #| export
+def find_model(result: Vlm4dResult, part: str) -> str:
+    """The one model whose name 'prompt|file' is or contains `part`; InputError if none or several do."""
+    if part in result.models: return part
+    found = [name for name in result.models if part in name]
+    if len(found) == 1: return found[0]
+    those = ', '.join(found or result.models)
+    raise InputError(f"{'several models' if found else 'no model'} named {part!r}; choose one of: {those}")
+
+def paired_verdicts(result: Vlm4dResult, first: str, second: str, cell: str = 'overall',
+                    layer: str = 'recorded') -> tuple[list[bool], list[bool]]:
+    """Verdicts of two models, in the same order, on the rows of a cell that both answered."""
+    verdicts = [{(answer.split, answer.number): getattr(answer, layer)
+                 for answer in result.models[find_model(result, name)] if answer.counts_in(cell)}
+                for name in (first, second)]
+    shared = sorted(verdicts[0].keys() & verdicts[1].keys())
+    return tuple([each[key] for key in shared] for each in verdicts)
+
 def compare_models(result: Vlm4dResult, first: str, second: str, cell: str = 'overall',
                    layer: str = 'recorded') -> PairedTest:
-    """Exact McNemar test between two models ('prompt|file') on the rows of a cell that both answered."""
-    verdicts = []
-    for name in (first, second):
-        if name not in result.models:
-            raise InputError(f'no model {name!r}; there are: {", ".join(result.models)}')
-        verdicts.append({(answer.split, answer.number): getattr(answer, layer)
-                         for answer in result.models[name] if answer.counts_in(cell)})
-    shared = sorted(verdicts[0].keys() & verdicts[1].keys())
-    if not shared: raise InputError(f'{first} and {second} share no answers in the cell {cell!r}')
-    return mcnemar(*[[each[key] for key in shared] for each in verdicts])
+    """Exact McNemar test between two models on the rows of a cell that both answered."""
+    verdicts = paired_verdicts(result, first, second, cell, layer)
+    if not verdicts[0]: raise InputError(f'{first} and {second} share no answers in the cell {cell!r}')
+    return mcnemar(*verdicts)
+
+
+# %% [markdown]
+# For two models of special interest `pair_cells` goes through the cells one by one: on how many items they agree, how many both, one or
+# none of them got right, and the exact p. Agreement is the number to look at first: two models with the same accuracy may be right on
+# quite different questions.
+
+# %%
+#| export
+def pair_cells(result: Vlm4dResult, first: str, second: str, layer: str = 'recorded') -> list[tuple[str, ...]]:
+    """Two models cell by cell: rows, item agreement in %, both / only first / only second / neither right, p."""
+    names = [find_model(result, name) for name in (first, second)]
+    body = []
+    for cell in CELLS:
+        verdicts = list(zip(*paired_verdicts(result, *names, cell, layer)))
+        if not verdicts: continue
+        counts, test = Counter(verdicts), compare_models(result, *names, cell, layer)
+        agree = percent((counts[True, True] + counts[False, False]) / len(verdicts))
+        body.append((cell, str(len(verdicts)), agree, str(counts[True, True]), str(test.first_only),
+                     str(test.second_only), str(counts[False, False]), f'{test.p:.3g}'))
+    head = f'{names[0]} against {names[1]}, {layer}'.replace('.json', '')
+    return [(head, 'rows', 'agree %', 'both', 'only first', 'only second', 'neither', 'McNemar p'), *body]
 
 
 # %%
@@ -443,9 +476,21 @@ axis.spines[:].set_visible(False); fig.colorbar(shown, label='log10 p'); fig.tig
 
 # %%
 assert np.allclose(p, p.T) and np.all(np.diag(p) == 1) and (p > 0).all() and p.max() <= 1
+assert find_model(result, names[0].removesuffix('.json')) == names[0]
 try: compare_models(result, names[0], 'cot|nobody.json')
 except InputError as error: print(str(error)[:60], '…')
 else: raise AssertionError('an unknown model must be an error')
+
+# %% [markdown]
+# Chain of thought or a direct answer: does it matter for one and the same model? Both prompts met the same questions, so this is a paired
+# comparison too.
+
+# %%
+twice = Counter(name.split('|')[1] for name in result.models).most_common(1)[0][0]
+pair = [name for name in result.models if name.endswith(f'|{twice}')]
+print(render_text(pair_cells(result, *pair)))
+both = pair_cells(result, *pair)[1:]
+assert all(sum(map(int, row[3:7])) == int(row[1]) for row in both)
 
 # %% [markdown]
 # ## One page
@@ -483,14 +528,15 @@ axes[1].legend(frameon=False, loc='center left', bbox_to_anchor=(1, .5)); fig.ti
 
 # %%
 #| export
-def render_vlm4d(result: Vlm4dResult, style: str = 'text') -> str:
-    """The whole result as 'text', 'markdown' or 'html'."""
+def render_vlm4d(result: Vlm4dResult, style: str = 'text', pair: tuple[str, str] | None = None) -> str:
+    """The whole result as 'text', 'markdown' or 'html', with two models of a `pair` side by side."""
     renderers = {'text': render_text, 'markdown': render_markdown, 'html': render_html}
     if style not in renderers: raise InputError(f'style {style!r} is unknown; use {", ".join(renderers)}')
     prompts = [prompt for prompt in PROMPTS if of_prompt(result, prompt)]
     tables = [table_cells(result, prompt, layer) for layer in LAYERS for prompt in prompts]
     tables += [health_cells(result)]
     tables += [neighbour_cells(result, prompt, cell) for prompt in prompts for cell in SPLITS]
+    if pair: tables += [pair_cells(result, *pair)]
     questions = ', '.join(f'{count} {split}' for split, count in result.questions.items())
     head = (f'VLM4D: {questions} questions, {result.duplicates} asked twice. Accuracy in % (95 % Wilson); '
             f'recorded = the judge, letter = its letter, extraction = our reading of the response.')

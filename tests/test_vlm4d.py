@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from track4d_ref.storage import InputError, project_path, read_json
-from track4d_ref.vlm4d import compare_models, published_gap, render_vlm4d, score_vlm4d, shares, table_cells
+from track4d_ref.vlm4d import (compare_models, find_model, pair_cells, published_gap, render_vlm4d, score_vlm4d, shares,
+                                 table_cells)
 from track4d_ref.vlm4d_files import CELLS, find_outputs, make_up_benchmark, part_of, read_questions
 
 TEXTS = (['left', 'right', 'not moving', 'no bus there'], [0, 1, 2, 3], ['up', 'down', 'away', 'Away. '])
@@ -89,7 +90,7 @@ def test_ego_by_number():
 MALFORMED = [
     ('[', 'not valid JSON'), ('{}', 'needs a list'), ('[]', 'needs a list'), ('[3]', 'row 1 is not an object'),
     ('[{"id": "validation_900"}]', "field 'question'"), (('correct', 'yes'), "field 'correct'"), (('correct', 1), "field 'correct'"),
-    (('response', None), "field 'response'"), (('id', 'q7'), 'validation_NUMBER'), (('choices', {}), "'choices'"),
+    (('response', 3), "field 'response'"), (('id', 'q7'), 'validation_NUMBER'), (('choices', {}), "'choices'"),
     (('choices', {'A': None}), "'choices'"), (('choices', {'Aa': 'x'}), "'choices'"), (('choices', ['x']), "field 'choices'"),
     (('ground_truth_answer', True), "field 'ground_truth_answer'"), (('id', 'validation_901'), 'occurs twice'),
 ]
@@ -104,6 +105,41 @@ def test_malformed_outputs_give_one_sentence(bench, change, message):
         path.write_text(json.dumps(rows))
     with pytest.raises(InputError, match='poor_8frame') as error: score_vlm4d(bench, bench / 'outputs', shuffles=1)
     assert message in str(error.value) and '\n' not in str(error.value)
+
+def test_null_is_an_empty_answer_and_copies_count_once(bench):
+    path = bench / 'outputs' / 'real_mc_cot' / 'perfect_8frame.json'
+    rows = json.loads(path.read_text())
+    before = score_vlm4d(bench, bench / 'outputs', shuffles=1).models['cot|perfect_8frame.json']
+    path.write_text('\ufeff' + json.dumps(rows + [dict(rows[3])]))                   # a byte order mark, a row twice
+    assert score_vlm4d(bench, bench / 'outputs', shuffles=1).models['cot|perfect_8frame.json'] == before
+    rows[3] = rows[3] | {'response': None, 'extracted_answer': None}
+    path.write_text(json.dumps(rows))
+    changed = score_vlm4d(bench, bench / 'outputs', shuffles=1).models['cot|perfect_8frame.json']
+    assert [(a.recorded, a.letter, a.extraction, a.empty, a.unjudged) for a, b in zip(changed, before) if a != b] == [
+        (True, False, False, True, True)]
+
+def test_outputs_folder_may_be_one_of_them_and_order_does_not_matter(bench):
+    root = bench / 'outputs' / 'real_mc_cot'
+    (root / '._perfect_8frame.json').write_text('not JSON: a file of the operating system')
+    first = score_vlm4d(bench, root, shuffles=1)
+    assert set(first.models) == {'cot|perfect_8frame.json', 'cot|poor_8frame.json'}
+    for path in root.glob('p*.json'): path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    again = score_vlm4d(bench, root, shuffles=1)
+    for name in first.models:
+        for layer in ('recorded', 'letter', 'extraction'):
+            assert shares(first.models[name], layer) == shares(again.models[name], layer)
+    assert first.blind == again.blind
+
+def test_two_models_side_by_side(bench):
+    result = score_vlm4d(bench, bench / 'outputs', shuffles=1)
+    assert find_model(result, 'perfect') == 'cot|perfect_8frame.json'
+    for part, words in (('8frame', 'several models'), ('absent', 'no model')):
+        with pytest.raises(InputError, match=words): find_model(result, part)
+    overall = pair_cells(result, 'perfect', 'poor')[-1]
+    test = compare_models(result, 'perfect', 'poor')
+    assert overall[:2] == ('overall', '70') and overall[3:7] == ('24', '46', '0', '0') and test.first_only == 46
+    assert overall[2] == f'{2400 / 70:.1f}' and 'only second' in render_vlm4d(result, pair=('perfect', 'poor'))
+    assert all(row[2] == '100.0' and row[-1] == '1' for row in pair_cells(result, 'poor', 'poor')[1:])
 
 def test_missing_folders(tmp_path, bench):
     with pytest.raises(InputError, match='no such folder'): read_questions(tmp_path / 'nowhere')

@@ -71,10 +71,10 @@ def write_json(path: Path | str, value) -> None:
 def read_json(path: Path | str):
     "The value of a JSON file; a missing or broken one raises InputError."
     path = Path(path)
-    try: return json.loads(path.read_text(encoding='utf-8'))
+    try: return json.loads(path.read_text(encoding='utf-8-sig'))
     except (FileNotFoundError, NotADirectoryError): raise InputError(f'{path}: no such file; check the path') from None
     except IsADirectoryError: raise InputError(f'{path}: is a folder; name the JSON file inside it') from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f'{path}: not valid JSON ({error}); write the file again') from None
 
 # %% ../nbs/00a_storage.ipynb #c81959b1

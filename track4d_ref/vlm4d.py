@@ -9,8 +9,8 @@ made from an older version of the questions."""
 
 # %% auto #0
 __all__ = ['LAYERS', 'HEALTH', 'Answer', 'wording', 'score_answer', 'Share', 'shares', 'Vlm4dResult', 'score_vlm4d',
-           'blind_baseline', 'table_cells', 'of_prompt', 'with_range', 'published_gap', 'health_cells',
-           'compare_models', 'neighbour_cells', 'render_vlm4d']
+           'blind_baseline', 'table_cells', 'of_prompt', 'with_range', 'published_gap', 'health_cells', 'find_model',
+           'paired_verdicts', 'compare_models', 'pair_cells', 'neighbour_cells', 'render_vlm4d']
 
 # %% ../nbs/25c_vlm4d.ipynb #c27e56a9
 import random
@@ -185,18 +185,44 @@ def health_cells(result: Vlm4dResult) -> list[tuple[str, ...]]:
     return [HEALTH, *body]
 
 # %% ../nbs/25c_vlm4d.ipynb #d2bebe7e
+def find_model(result: Vlm4dResult, part: str) -> str:
+    """The one model whose name 'prompt|file' is or contains `part`; InputError if none or several do."""
+    if part in result.models: return part
+    found = [name for name in result.models if part in name]
+    if len(found) == 1: return found[0]
+    those = ', '.join(found or result.models)
+    raise InputError(f"{'several models' if found else 'no model'} named {part!r}; choose one of: {those}")
+
+def paired_verdicts(result: Vlm4dResult, first: str, second: str, cell: str = 'overall',
+                    layer: str = 'recorded') -> tuple[list[bool], list[bool]]:
+    """Verdicts of two models, in the same order, on the rows of a cell that both answered."""
+    verdicts = [{(answer.split, answer.number): getattr(answer, layer)
+                 for answer in result.models[find_model(result, name)] if answer.counts_in(cell)}
+                for name in (first, second)]
+    shared = sorted(verdicts[0].keys() & verdicts[1].keys())
+    return tuple([each[key] for key in shared] for each in verdicts)
+
 def compare_models(result: Vlm4dResult, first: str, second: str, cell: str = 'overall',
                    layer: str = 'recorded') -> PairedTest:
-    """Exact McNemar test between two models ('prompt|file') on the rows of a cell that both answered."""
-    verdicts = []
-    for name in (first, second):
-        if name not in result.models:
-            raise InputError(f'no model {name!r}; there are: {", ".join(result.models)}')
-        verdicts.append({(answer.split, answer.number): getattr(answer, layer)
-                         for answer in result.models[name] if answer.counts_in(cell)})
-    shared = sorted(verdicts[0].keys() & verdicts[1].keys())
-    if not shared: raise InputError(f'{first} and {second} share no answers in the cell {cell!r}')
-    return mcnemar(*[[each[key] for key in shared] for each in verdicts])
+    """Exact McNemar test between two models on the rows of a cell that both answered."""
+    verdicts = paired_verdicts(result, first, second, cell, layer)
+    if not verdicts[0]: raise InputError(f'{first} and {second} share no answers in the cell {cell!r}')
+    return mcnemar(*verdicts)
+
+# %% ../nbs/25c_vlm4d.ipynb #190b6a7c
+def pair_cells(result: Vlm4dResult, first: str, second: str, layer: str = 'recorded') -> list[tuple[str, ...]]:
+    """Two models cell by cell: rows, item agreement in %, both / only first / only second / neither right, p."""
+    names = [find_model(result, name) for name in (first, second)]
+    body = []
+    for cell in CELLS:
+        verdicts = list(zip(*paired_verdicts(result, *names, cell, layer)))
+        if not verdicts: continue
+        counts, test = Counter(verdicts), compare_models(result, *names, cell, layer)
+        agree = percent((counts[True, True] + counts[False, False]) / len(verdicts))
+        body.append((cell, str(len(verdicts)), agree, str(counts[True, True]), str(test.first_only),
+                     str(test.second_only), str(counts[False, False]), f'{test.p:.3g}'))
+    head = f'{names[0]} against {names[1]}, {layer}'.replace('.json', '')
+    return [(head, 'rows', 'agree %', 'both', 'only first', 'only second', 'neither', 'McNemar p'), *body]
 
 # %% ../nbs/25c_vlm4d.ipynb #85ea21bf
 def neighbour_cells(result: Vlm4dResult, prompt: str, cell: str) -> list[tuple[str, ...]]:
@@ -212,14 +238,15 @@ def neighbour_cells(result: Vlm4dResult, prompt: str, cell: str) -> list[tuple[s
     return [(f'{prompt}, {cell}', 'against', 'only first right', 'only second right', 'McNemar p'), *body]
 
 # %% ../nbs/25c_vlm4d.ipynb #f0c65685
-def render_vlm4d(result: Vlm4dResult, style: str = 'text') -> str:
-    """The whole result as 'text', 'markdown' or 'html'."""
+def render_vlm4d(result: Vlm4dResult, style: str = 'text', pair: tuple[str, str] | None = None) -> str:
+    """The whole result as 'text', 'markdown' or 'html', with two models of a `pair` side by side."""
     renderers = {'text': render_text, 'markdown': render_markdown, 'html': render_html}
     if style not in renderers: raise InputError(f'style {style!r} is unknown; use {", ".join(renderers)}')
     prompts = [prompt for prompt in PROMPTS if of_prompt(result, prompt)]
     tables = [table_cells(result, prompt, layer) for layer in LAYERS for prompt in prompts]
     tables += [health_cells(result)]
     tables += [neighbour_cells(result, prompt, cell) for prompt in prompts for cell in SPLITS]
+    if pair: tables += [pair_cells(result, *pair)]
     questions = ', '.join(f'{count} {split}' for split, count in result.questions.items())
     head = (f'VLM4D: {questions} questions, {result.duplicates} asked twice. Accuracy in % (95 % Wilson); '
             f'recorded = the judge, letter = its letter, extraction = our reading of the response.')
