@@ -89,3 +89,23 @@ def test_first_response_counts():
     doc = dict(id='1', clip='c', type='depth', category='spatial', choices=['near', 'far'], answer='B')
     graded = process_results(doc, ['B. far', 'A'])
     assert all(row['correct'] for row in graded.values()) and graded['exact_match_vsi']['scorer'] == 'score_vsi'
+
+def test_the_harness_itself_loads_and_runs_the_task(records_file, tmp_path):
+    """With lmms-eval installed: its own YAML loader, its own task class, its own walk through the documents."""
+    utils = pytest.importorskip('lmms_eval.utils', reason='lmms-eval is not installed: pip install --no-deps lmms-eval')
+    task_module = pytest.importorskip('lmms_eval.api.task', reason='lmms-eval lacks one of its own dependencies')
+    path, records = records_file
+    kept, _ = write_task(path, tmp_path / 'task', 'my_bench')
+    config = utils.load_yaml_config(yaml_path=str(tmp_path / 'task' / 'my_bench.yaml'))
+    task = task_module.ConfigurableTask(config=config, model_name='none')
+    docs, answers, graded = list(task.test_docs()), [], {}
+    assert len(docs) == kept
+    for i, doc in enumerate(docs):
+        assert task.doc_to_visual(doc)[0].endswith('.mp4') and task.doc_to_text(doc) == doc['prompt']
+        answers.append((task.doc_to_target(doc), 'The answer is B.', '')[i % 3])
+        for name, row in task.process_results(doc, [answers[-1]]).items(): graded.setdefault(name, []).append(row)
+    rows = [dict(type=d['type'], category=d['category'], clip=d['clip'], choices=d['choices'], truth=d['answer'], answer=a)
+            for d, a in zip(docs, answers)]
+    for name, scorer in METRICS.items():
+        assert task.aggregation()[name](graded[name]) == accuracy_table(score_rows(rows, scorer)).lines[-1].accuracy
+        assert task.higher_is_better()[name] is True
