@@ -20,6 +20,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import sysconfig
 import tempfile
 import zipfile
@@ -138,6 +139,55 @@ plt.show()
 assert survived == {'naive': 0, 'atomic': 1000}
 assert leftovers == ['result.json']
 
+# %% [markdown]
+# ## Ordinary files only
+#
+# A path from a stranger may be a folder, a named pipe (reading waits for ever), a link to `/dev/zero` (it never ends), or a
+# *sparse* file that says it has twenty gigabytes and occupies none. So before anything is read, the path must be an ordinary
+# file of sane size. An npz is a zip, and a zip of zeros shrinks a thousandfold: what counts there is the size *unpacked*.
+
+# %%
+#| export
+MAX_BYTES = 2 * 1024 ** 3            # of one text, JSON or mesh
+MAX_ARRAY_BYTES = 8 * 1024 ** 3      # of one npz, unpacked
+
+def brief(error: Exception) -> str:
+    "The first words of another library's message, on one line."
+    return ' '.join(str(error).split())[:80]
+
+def ordinary_file(path: Path | str, most_bytes: int = MAX_ARRAY_BYTES) -> Path:
+    "The path, if it is an ordinary file of at most `most_bytes`; InputError otherwise."
+    path = Path(path)
+    try: status = path.stat()
+    except (FileNotFoundError, NotADirectoryError): raise InputError(f'{path}: no such file; check the path') from None
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path}: cannot be read ({brief(error)}); check the path') from None
+    if stat.S_ISDIR(status.st_mode): raise InputError(f'{path}: is a folder; name the file inside it')
+    if not stat.S_ISREG(status.st_mode): raise InputError(f'{path}: is no ordinary file; copy its content to one')
+    if status.st_size > most_bytes:
+        raise InputError(f'{path}: {status.st_size} bytes exceed {most_bytes}; split the file')
+    return path
+
+def read_bytes(path: Path | str, most_bytes: int = MAX_BYTES) -> bytes:
+    "All bytes of an ordinary file of sane size; InputError otherwise."
+    try: return ordinary_file(path, most_bytes).read_bytes()
+    except (OSError, MemoryError) as error:
+        raise InputError(f'{path}: cannot be read ({brief(error)}); check the file') from None
+
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    place = Path(folder)
+    os.mkfifo(place / 'pipe')
+    (place / 'endless').symlink_to('/dev/zero')
+    with open(place / 'sparse', 'wb') as file: file.truncate(30 * 1024 ** 3)
+    refused = [sentence_of(read_bytes, place / name) for name in ('pipe', 'endless', 'sparse', '.', 'absent')]
+for sentence in refused: print(sentence.split('/')[-1])
+
+# %%
+assert 'no ordinary file' in refused[0] and 'no ordinary file' in refused[1] and 'split' in refused[2]
+assert 'is a folder' in refused[3] and 'no such file' in refused[4]
+
 
 # %% [markdown]
 # ## JSON and arrays
@@ -155,12 +205,10 @@ def write_json(path: Path | str, value) -> None:
 
 def read_json(path: Path | str):
     "The value of a JSON file; a missing or broken one raises InputError."
-    path = Path(path)
-    try: return json.loads(path.read_text(encoding='utf-8-sig'))
-    except (FileNotFoundError, NotADirectoryError): raise InputError(f'{path}: no such file; check the path') from None
-    except IsADirectoryError: raise InputError(f'{path}: is a folder; name the JSON file inside it') from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f'{path}: not valid JSON ({error}); write the file again') from None
+    content = read_bytes(path)
+    try: return json.loads(content.decode('utf-8-sig'))
+    except (ValueError, RecursionError) as error:      # also a number of more than 4,300 digits
+        raise InputError(f'{path}: not valid JSON ({brief(error)}); write the file again') from None
 
 
 # %% [markdown]
@@ -179,13 +227,14 @@ def write_arrays(path: Path | str, **arrays: np.ndarray) -> None:
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     "All arrays of an npz file; a missing, truncated or pickled one raises InputError."
-    path = Path(path)
+    path = ordinary_file(path)
     try:
+        with zipfile.ZipFile(path) as archive: size = sum(item.file_size for item in archive.infolist())
+        if size > MAX_ARRAY_BYTES: raise ValueError(f'{size} bytes of arrays exceed {MAX_ARRAY_BYTES}')
         with np.load(path, allow_pickle=False) as archive: return {name: archive[name] for name in archive.files}
-    except FileNotFoundError: raise InputError(f'{path}: no such file; check the path') from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, MemoryError, OverflowError,
-            NotImplementedError, RuntimeError, zipfile.zlib.error) as error:
-        raise InputError(f'{path}: not a readable npz ({error}); copy or make the file again') from None
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, MemoryError,
+            OverflowError, SyntaxError, NotImplementedError, RuntimeError, zipfile.zlib.error) as error:
+        raise InputError(f'{path}: not a readable npz ({brief(error)}); copy or make the file again') from None
 
 
 # %%

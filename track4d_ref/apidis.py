@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 # %% ../nbs/07k_apidis.ipynb #b136fb09
-from .storage import InputError, read_arrays
+from .storage import InputError, read_arrays, read_bytes
 from .cameras import unproject
 from .clips import Clip, View
-from .raw import MAX_TEXT_BYTES, array_of, check_rigid, number
+from .raw import MAX_TEXT_BYTES, array_of, check_rigid, number, sound_clip
 from .wildtrack import person, read_xml
 
 # %% ../nbs/07k_apidis.ipynb #42bd61fe
@@ -43,10 +43,8 @@ def apidis_name_time_s(name: str) -> float:
 
 def read_apidis_index(path: Path | str) -> np.ndarray:
     "UTC seconds (N,) of the frames of an .avi.idx file: a 12-byte header, then 24-byte records."
-    try: content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); check the path') from None
-    if len(content) < 36 or (len(content) - 12) % 24 or len(content) > MAX_TEXT_BYTES:
+    content = read_bytes(path, MAX_TEXT_BYTES)
+    if len(content) < 36 or (len(content) - 12) % 24:
         raise InputError(f'{path}: {len(content)} bytes are no 12-byte header plus 24-byte records; download '
                          'it again')
     records = [struct.unpack_from('<IIQII', content, place) for place in range(12, len(content), 24)]
@@ -103,7 +101,7 @@ def read_apidis(path: Path | str, calibration: Path | str | None = None, camera:
         objects.append(dataclasses.replace(thing, caption=caption, label=caption.split()[0]))
     view = View(name=f'camera{camera}', K=K, w2c=np.repeat(w2c[None], len(clock_s), 0), height=1200,
                 width=1600)
-    return Clip(id=f'apidis_{path.stem}', views=(view,), objects=tuple(objects), times_s=clock_s - clock_s[0],
+    return sound_clip(Clip(id=f'apidis_{path.stem}', views=(view,), objects=tuple(objects), times_s=clock_s - clock_s[0],
                 up=np.array([0.0, 0, 1]),
                 source='apidis', licence='APIDIS, non-commercial research',
-                meta={'camera_poses_known': True, 'first_time_s': float(clock_s[0])})
+                meta={'camera_poses_known': True, 'first_time_s': float(clock_s[0])}), path)

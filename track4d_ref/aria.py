@@ -21,8 +21,7 @@ from .storage import InputError, read_arrays, read_json
 from .cameras import intrinsics, invert_pose, pose_from
 from .clips import Clip, SceneObject, View
 from .raw import (array_of, centred_pose, check_rigid, field, metric_depth, numbers, positive_size,
-                             read_table,
-                             rotation_from_quaternion)
+                             read_table, rotation_from_quaternion, sound_clip)
 
 # %% ../nbs/07b_aria.ipynb #9e9b1de2
 TOLERANCE_NS = 20_000_000
@@ -150,9 +149,9 @@ def read_adt_pinhole(folder: Path | str) -> Clip:
         raise InputError(f'{folder / "frames.npz"}: frames need distinct stamps ts; correct them')
     view = _pinhole_view(arrays, folder / 'frames.npz', np.searchsorted(clock_ns, frame_ns), len(clock_ns),
                         uids)
-    return Clip(id=f'adt_{folder.name}', views=(view,),
+    return sound_clip(Clip(id=f'adt_{folder.name}', views=(view,),
                 objects=tuple(_adt_objects(records, path, uids, clock_ns)),
                 times_s=(clock_ns - clock_ns[0]) / 1e9, up=np.array([0.0, 1, 0]), source='adt',
                 licence='Aria Digital Twin licence agreement, non-commercial research',
                 meta={'uids': [str(uid) for uid in uids], 'camera_known': view.frame_valid.tolist(),
-                      'camera_poses_known': True})
+                      'camera_poses_known': True}), folder)

@@ -23,7 +23,7 @@ from .cameras import invert_pose, pose_from, transform
 from .clips import Clip, SceneObject, View
 from .raw import (MAX_FRAMES, check_rigid, gravity_frame, number, object_axes, open_picture,
                              positive_size,
-                             read_lines, read_picture, read_table, turns_about, whole_numbers)
+                             read_lines, read_picture, read_table, sound_clip, turns_about, whole_numbers)
 
 # %% ../nbs/07a_kitti.ipynb #e30bc76e
 LABEL_COLUMNS = tuple('frame track_id type truncated occluded alpha left top right bottom '
@@ -211,7 +211,7 @@ def read_kitti_tracking(root: Path | str, sequence: int | str, start: int = 0, s
                for track in np.unique(labels['track_id'][rows])]
     views = [_kitti_view(root, name, camera, span, calibration, invert_pose(world_from_camera))
              for camera in cameras]
-    return Clip(id=f'kitti_{name}_{span.start:06d}', views=tuple(views), objects=tuple(objects), up=up,
+    return sound_clip(Clip(id=f'kitti_{name}_{span.start:06d}', views=tuple(views), objects=tuple(objects), up=up,
                 times_s=np.arange(len(span)) * 0.1, source='kitti', licence='CC BY-NC-SA 3.0, non-commercial',
                 meta={'poses': source, 'camera_poses_known': poses is not None, 'sequence': name,
-                      'first_frame': span.start})
+                      'first_frame': span.start}), root)

@@ -19,7 +19,7 @@ from .storage import InputError, read_json
 from .cameras import intrinsics, invert_pose, pose_from
 from .clips import Clip, SceneObject, View
 from .raw import (MAX_FRAMES, field, numbers, planar_from_ray, positive_size, read_map,
-                             rotation_from_quaternion)
+                             rotation_from_quaternion, sound_clip)
 from .kitti import read_frames
 
 # %% ../nbs/07f_kubric.ipynb #561c5ad0
@@ -115,9 +115,9 @@ def read_kubric(folder: Path | str) -> Clip:
                     for id, record in enumerate(records, 1))
     view = _kubric_view(folder, camera, int(count), (int(size[1]), int(size[0])),
                        [thing.id for thing in objects])
-    return Clip(id=f'kubric_{folder.resolve().name}', views=(view,), objects=objects,
+    return sound_clip(Clip(id=f'kubric_{folder.resolve().name}', views=(view,), objects=objects,
                 times_s=np.arange(int(count)) / rate,
                 up=np.array([0.0, 0, 1]), source='kubric',
                 licence='Apache-2.0 (generator); see the scene for its assets',
                 meta={'camera_poses_known': True,
-                      'dynamic': [bool(record.get('is_dynamic')) for record in records]})
+                      'dynamic': [bool(record.get('is_dynamic')) for record in records]}), folder)

@@ -18,10 +18,9 @@ import numpy as np
 # %% ../nbs/07g_rgbd.ipynb #1f16192e
 from .storage import InputError, inside, read_arrays
 from .cameras import intrinsics, invert_pose, pose_from
-from .clips import Clip, SceneObject, View, check_clip
+from .clips import Clip, SceneObject, View
 from .raw import (array_of, check_rigid, metric_depth, number, open_picture, read_lines, read_map,
-                             read_picture, read_table,
-                             rotation_from_quaternion)
+                             read_picture, read_table, rotation_from_quaternion, sound_clip)
 from .kitti import frame_span, read_frames
 
 # %% ../nbs/07g_rgbd.ipynb #8ca9d544
@@ -86,13 +85,10 @@ def read_own(path: Path | str, id: str | None = None) -> Clip:
                 width=size[1], frames=frames,
                 depth_m=None if depth is None else depth.astype(np.float32),
                 instances=None if instances is None else instances.astype(np.int32))
-    clip = Clip(id=id or path.stem, views=(view,), objects=_own_objects(arrays, count, path),
+    return sound_clip(Clip(id=id or path.stem, views=(view,), objects=_own_objects(arrays, count, path),
                 times_s=_own_times(arrays, count, path),
                 up=up / np.linalg.norm(up), source='own', licence='your own',
-                meta={'camera_poses_known': True})
-    try: check_clip(clip)
-    except InputError as error: raise InputError(f'{path}: {error}') from None
-    return clip
+                meta={'camera_poses_known': True}), path)
 
 # %% ../nbs/07g_rgbd.ipynb #a9f1db04
 def read_matrix(path: Path, rows: int, columns: int) -> np.ndarray:
@@ -136,11 +132,11 @@ def read_sevenscenes(folder: Path | str, start: int = 0, stop: int | None = None
     view = View(name='kinect', K=K, w2c=invert_pose(c2w), height=size[0], width=size[1], frames=frames,
                 frame_valid=valid, depth_m=depth_m)
     numbers_of_frames = np.array([int(stem.removeprefix('frame-')) for stem in stems])
-    return Clip(id=f'sevenscenes_{folder.resolve().name}_{numbers_of_frames[0]:06d}', views=(view,),
+    return sound_clip(Clip(id=f'sevenscenes_{folder.resolve().name}_{numbers_of_frames[0]:06d}', views=(view,),
                 objects=(), up=_sevenscenes_up(folder, view.w2c[0]),
                 times_s=(numbers_of_frames - numbers_of_frames[0]) / 30, source='7scenes',
                 licence='7-Scenes, research use, non-commercial',
-                meta={'camera_poses_known': True})
+                meta={'camera_poses_known': True}), folder)
 
 # %% ../nbs/07g_rgbd.ipynb #38ddf5f9
 def read_tum_trajectory(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +180,7 @@ def read_tum(folder: Path | str, start: int = 0, stop: int | None = None,
     view = View(name='camera', K=intrinsics(525.0, 525.0, 320.0, 240.0) if K is None else K, w2c=w2c,
                 height=size[0], width=size[1],
                 frames=frames, frame_valid=valid, depth_m=depth_m)
-    return Clip(id=f'tum_{folder.resolve().stem}_{span.start:06d}', views=(view,), objects=(),
+    return sound_clip(Clip(id=f'tum_{folder.resolve().stem}_{span.start:06d}', views=(view,), objects=(),
                 times_s=clock_s - clock_s[0], up=np.array([0.0, 0, 1]),
                 source='tum', licence='CC BY 4.0 (TUM)',
-                meta={'camera_poses_known': True, 'first_stamp_s': float(clock_s[0])})
+                meta={'camera_poses_known': True, 'first_stamp_s': float(clock_s[0])}), folder)

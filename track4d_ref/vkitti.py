@@ -19,8 +19,7 @@ from .storage import InputError, inside
 from .cameras import intrinsics
 from .clips import Clip, SceneObject, View
 from .raw import (check_rigid, metric_depth, number, positive_size, read_lines, read_map,
-                             read_table,
-                             whole_numbers)
+                             read_table, sound_clip, whole_numbers)
 from .kitti import frame_span, read_frames, track_object
 
 # %% ../nbs/07d_vkitti.ipynb #20417032
@@ -125,8 +124,8 @@ def read_vkitti(folder: Path | str, start: int = 0, stop: int | None = None,
     span = frame_span(start, stop, len(frames), str(folder))
     objects = _vkitti_objects(folder, span)
     views = tuple(_vkitti_view(folder, camera, span, [thing.id for thing in objects]) for camera in cameras)
-    return Clip(id=f'vkitti_{folder.resolve().parent.name}_{folder.name}_{span.start:06d}', views=views,
+    return sound_clip(Clip(id=f'vkitti_{folder.resolve().parent.name}_{folder.name}_{span.start:06d}', views=views,
                 objects=objects,
                 times_s=np.arange(len(span)) * 0.1, up=np.array([0.0, -1, 0]), source='vkitti',
                 licence='CC BY-NC-SA 3.0, non-commercial',
-                meta={'camera_poses_known': True, 'first_frame': span.start})
+                meta={'camera_poses_known': True, 'first_frame': span.start}), folder)
