@@ -43,6 +43,8 @@ import matplotlib.pyplot as plt
 #| export
 class InputError(ValueError):
     """A mistake in what the user gave: one sentence that names the file, the field and the fix."""
+    def __init__(self, sentence: str = ''):
+        super().__init__(' '.join(str(sentence).split('\n')))        # the name of a file may hold a line break
 
 
 # %%

@@ -23,6 +23,7 @@
 #| export
 import io
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,19 @@ from PIL import Image
 
 # %%
 #| export
-from track4d_ref.storage import InputError
+from track4d_ref.storage import InputError, brief, ordinary_file, read_bytes
 from track4d_ref.cameras import invert_pose, pose_from
+from track4d_ref.clips import Clip, check_clip
 
 # %%
+import dataclasses
 import json
 import tempfile
 import matplotlib.pyplot as plt
 
 from track4d_ref.cameras import (intrinsics, look_at, pixel_centers, project, rotation_about, transform,
                                  unproject)
+from track4d_ref.clips import View
 
 # %% [markdown]
 # ## Tables that say where they are wrong
@@ -56,22 +60,16 @@ from track4d_ref.cameras import (intrinsics, look_at, pixel_centers, project, ro
 MAX_TEXT_BYTES = 512 * 1024 * 1024
 MAX_FRAMES = 100_000
 MAX_PIXELS = 64_000_000
+MAX_DISTANCE_M = 1e7
 
 
 # %%
 #| export
 def read_lines(path: Path | str) -> list[str]:
     "The lines of a UTF-8 text file; InputError if it is missing, empty, too large or not text."
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise InputError(f'{path}: {path.stat().st_size} bytes of text exceed {MAX_TEXT_BYTES}; split '
-                             'the file')
-        lines = path.read_text(encoding='utf-8').splitlines()
+    try: lines = read_bytes(path, MAX_TEXT_BYTES).decode('utf-8-sig').splitlines()
     except UnicodeDecodeError:
         raise InputError(f'{path}: not a UTF-8 text file; download it again') from None
-    except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); check the path') from None
     if not any(line.strip() for line in lines):
         raise InputError(f'{path}: the file is empty; download it again')
     return lines
@@ -81,8 +79,8 @@ def read_lines(path: Path | str) -> list[str]:
 #| export
 def number(text: str, where: str) -> float:
     "One finite number; InputError naming `where` otherwise."
-    try: value = float(text)
-    except (TypeError, ValueError): value = math.nan
+    try: value = float(text) if text.isascii() and '_' not in text else math.nan
+    except ValueError: value = math.nan
     if not math.isfinite(value):
         raise InputError(f'{where}: {str(text)[:40]!r} is not a finite number; correct it')
     return value
@@ -141,6 +139,14 @@ def whole_numbers(values: np.ndarray, where: str, low: int = 0, high: int = MAX_
         raise InputError(f'{where}: {values[bad][0]:g} is not a whole number from {low} to {high}; correct '
                          'it')
     return values.astype(np.int64)
+
+def nearest_index(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    "For each wanted number (W,) the place of the nearest of `values` (N,), which may be in any order."
+    order = np.argsort(values, kind='stable')
+    right = np.searchsorted(values[order], wanted).clip(0, len(values) - 1)
+    left = (right - 1).clip(0)
+    nearer_left = wanted - values[order[left]] <= values[order[right]] - wanted
+    return order[np.where(nearer_left, left, right)]
 
 
 # %%
@@ -235,6 +241,38 @@ assert answers[0] == '[[1.0, 2.0, 3.0]]' and all(answer.startswith('a.json, K: '
 
 
 # %% [markdown]
+# ## The last gate
+#
+# Every reader hands its clip through `sound_clip` before anybody sees it. That is where a duplicated identity, a mask that
+# names nobody or a time that runs backwards is stopped, with the path in front. It also refuses places ten thousand
+# kilometres away: such a number is finite and a fine float, and it is still a shifted column or a wrong unit.
+
+# %%
+#| export
+def sound_clip(clip: Clip, path: Path | str) -> Clip:
+    "The clip itself if later code can rely on it; InputError naming `path` otherwise."
+    try: check_clip(clip)
+    except InputError as error: raise InputError(f'{path}: {error}') from None
+    places_m = [view.w2c[:, :3, 3] for view in clip.views] + [item.centers_m for item in clip.objects]
+    if max(np.abs(place_m).max() for place_m in places_m) >= MAX_DISTANCE_M:
+        raise InputError(f'{path}: a place lies {MAX_DISTANCE_M:g} m away or farther; check unit and columns')
+    return clip
+
+
+# %%
+still = np.repeat(np.eye(4)[None], 2, 0)
+view = View('camera', intrinsics(50.0, 50.0, 30.0, 20.0), still, 40, 60)
+one = Clip('two moments', (view,), (), np.array([0.0, 0.1]), np.array([0.0, 0, 1]), 'own', 'free')
+far = still.copy()
+far[:, 0, 3] = 1e9
+lost = dataclasses.replace(one, views=(dataclasses.replace(view, w2c=far),))
+
+# %%
+assert sound_clip(one, 'a.npz') is one and 'farther' in told(sound_clip, lost, 'a.npz')
+assert told(sound_clip, dataclasses.replace(one, times_s=np.zeros(2)), 'b.npz').startswith('b.npz: clip two')
+
+
+# %% [markdown]
 # ## Rotations in every dialect
 #
 # A unit quaternion is four numbers, and half of the world writes the scalar first. Aria's trajectory and TUM write
@@ -250,7 +288,7 @@ def rotation_from_quaternion(quaternion, order: str, where: str = 'quaternion') 
     """Rotations (..., 3, 3) from quaternions (..., 4) in the stated order 'wxyz' or 'xyzw';
     InputError if not of unit length."""
     quaternion = np.asarray(quaternion, dtype=np.float64)
-    length = np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    length = np.linalg.norm(np.clip(quaternion, -2, 2), axis=-1, keepdims=True)
     if not (np.abs(length - 1) < 1e-2).all():
         raise InputError(f'{where}: a quaternion must have length 1; check the columns and their order')
     w, x, y, z = np.moveaxis(quaternion / length, -1, 0)[{'wxyz': [0, 1, 2, 3], 'xyzw': [3, 0, 1, 2]}[order]]
@@ -278,6 +316,9 @@ def check_rigid(poses: np.ndarray, where: str) -> np.ndarray:
     """The poses (..., 4, 4) with rounding removed from their rotations;
     InputError if they are not rigid and right-handed."""
     rotation = poses[..., :3, :3]
+    if not (np.abs(poses) < MAX_DISTANCE_M).all():
+        raise InputError(f'{where}: a place lies {MAX_DISTANCE_M:g} m away or farther; check the unit and '
+                         'the columns')
     skew = np.abs(rotation @ rotation.mT - np.eye(3)).max(initial=0)
     if (not skew < 1e-2 or (np.linalg.det(rotation) < 0).any()
         or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-6):
@@ -327,6 +368,7 @@ def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
     """A decoded picture of sane size from a file, or from bytes called `name`;
     InputError if it is missing or broken."""
     path, source = name or str(path), path
+    if not name: ordinary_file(path)
     try:
         with Image.open(source) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -334,10 +376,10 @@ def open_picture(path: Path | str | io.BytesIO, name: str = '') -> Image.Image:
                                  'smaller')
             picture.load()
             return picture
-    except FileNotFoundError: raise InputError(f'{path}: no such picture; check the path') from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError): raise
-        raise InputError(f'{path}: not a readable picture ({str(error)[:80]}); download it again') from None
+    except InputError: raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, struct.error, KeyError,
+            TypeError, IndexError, AttributeError, RuntimeError, MemoryError) as error:
+        raise InputError(f'{path}: not a readable picture ({brief(error)}); download it again') from None
 
 
 # %%

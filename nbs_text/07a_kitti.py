@@ -30,9 +30,9 @@ import numpy as np
 from track4d_ref.storage import InputError, inside
 from track4d_ref.cameras import invert_pose, pose_from, transform
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import (MAX_FRAMES, check_rigid, gravity_frame, number, object_axes, open_picture,
-                             positive_size,
-                             read_lines, read_picture, read_table, turns_about, whole_numbers)
+from track4d_ref.raw import (MAX_FRAMES, check_rigid, gravity_frame, nearest_index, number, object_axes,
+                             open_picture, positive_size,
+                             read_lines, read_picture, read_table, sound_clip, turns_about, whole_numbers)
 
 # %%
 import os
@@ -127,6 +127,7 @@ def read_kitti_calibration(path: Path | str) -> dict[str, np.ndarray]:
         name, *cells = line.replace(':', ' ').split() or ['']
         name = CALIBRATION_NAMES.get(name, name)
         if not cells or name not in ('P0', 'P1', 'P2', 'P3', 'R_rect', 'Tr_velo_cam', 'Tr_imu_velo'): continue
+        if name in found: raise InputError(f'{path}, line {index}: {name} stands twice; remove one')
         wanted = 9 if name == 'R_rect' else 12
         if len(cells) != wanted:
             raise InputError(f'{path}, line {index}: {name} has {len(cells)} numbers instead of {wanted}')
@@ -178,12 +179,16 @@ assert np.allclose(project(K, camera_from_rectified, point_m[None, :3])[0][0], (
 # $$x=sR\,\tfrac{\pi}{180}\text{lon},\qquad y=sR\,\ln\tan\tfrac{\pi(90+\text{lat})}{360},\qquad z=\text{alt},\qquad
 # R_{imu}=R_z(\text{yaw})R_y(\text{pitch})R_x(\text{roll}).$$
 #
+# The rows carry no time stamp, so a shuffled file would be a drive that nobody made. But each row also has a velocity: where
+# it leads and where the next row lies may differ by centimetres, not by metres **[ours]**.
+#
 # The camera's pose is this, times the fixed chain IMU → velodyne → camera → rectified camera. Nothing is estimated from
 # the picture, so the world does not depend on what moves in it.
 
 # %%
 #| export
 EARTH_RADIUS_M = 6378137.0
+MAX_JUMP_M = 3.0          # largest honest one in sequence 0001: 0.13 m
 OXTS_COLUMNS = tuple('lat lon alt roll pitch yaw vn ve vf vl vu ax ay az af al au wx wy wz wf wl wu '
                      'pos_accuracy '
                      'vel_accuracy navstat numsats posmode velmode orimode'.split())
@@ -200,6 +205,11 @@ def read_oxts_poses(path: Path | str) -> np.ndarray:
     rotation = turns_about(2, table['yaw']) @ turns_about(1, table['pitch']) @ turns_about(0, table['roll'])
     place_m = np.stack([east_m, north_m, table['alt']],
                        -1)   # thousands of km: rounding would cost half a metre later
+    drift_m = np.diff(place_m[:, :2], axis=0) - 0.1 * np.stack([table['ve'], table['vn']], -1)[1:]
+    jumps = np.flatnonzero(np.linalg.norm(drift_m, axis=1) > MAX_JUMP_M)
+    if len(jumps):
+        raise InputError(f'{path}, row {jumps[0] + 2}: lies {np.linalg.norm(drift_m[jumps[0]]):.1f} m from '
+                         'where its velocity leads; the rows must be in the order of time')
     return pose_from(rotation, place_m - place_m[0])
 
 
@@ -239,7 +249,7 @@ assert np.allclose(steps_m, 1.0, atol=1e-4)      # one metre per frame: 10 m/s a
 def nearest_known(known: np.ndarray) -> np.ndarray:
     "For every index (T,) the nearest index at which `known` is True."
     places = np.flatnonzero(known)
-    return places[np.abs(np.arange(len(known))[:, None] - places).argmin(1)]
+    return places[nearest_index(places, np.arange(len(known)))]
 
 def track_object(labels: dict, rows: np.ndarray, start: int, world_from_camera: np.ndarray) -> SceneObject:
     "One KITTI track (rows of the labels) as an object with world←object poses (T, 4, 4)."
@@ -368,10 +378,10 @@ def read_kitti_tracking(root: Path | str, sequence: int | str, start: int = 0, s
                for track in np.unique(labels['track_id'][rows])]
     views = [_kitti_view(root, name, camera, span, calibration, invert_pose(world_from_camera))
              for camera in cameras]
-    return Clip(id=f'kitti_{name}_{span.start:06d}', views=tuple(views), objects=tuple(objects), up=up,
+    return sound_clip(Clip(id=f'kitti_{name}_{span.start:06d}', views=tuple(views), objects=tuple(objects), up=up,
                 times_s=np.arange(len(span)) * 0.1, source='kitti', licence='CC BY-NC-SA 3.0, non-commercial',
                 meta={'poses': source, 'camera_poses_known': poses is not None, 'sequence': name,
-                      'first_frame': span.start})
+                      'first_frame': span.start}), root)
 
 
 # %% [markdown]

@@ -31,9 +31,8 @@ import numpy as np
 from track4d_ref.storage import InputError, read_arrays, read_json
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import (array_of, centred_pose, check_rigid, field, metric_depth, numbers, positive_size,
-                             read_table,
-                             rotation_from_quaternion)
+from track4d_ref.raw import (array_of, centred_pose, check_rigid, field, metric_depth, nearest_index,
+                             numbers, positive_size, read_table, rotation_from_quaternion, sound_clip)
 
 # %%
 import json
@@ -68,9 +67,8 @@ def whole_stamps(values: np.ndarray, unit_ns: int, where: str) -> np.ndarray:
 
 def nearest_stamp(stamps_ns: np.ndarray, wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "For each wanted time (T,) the index of the nearest stamp (K,), and whether it is within the tolerance."
-    gap_ns = np.abs(stamps_ns[None, :] - wanted_ns[:, None])
-    index = gap_ns.argmin(1)
-    return index, gap_ns[np.arange(len(wanted_ns)), index] <= TOLERANCE_NS
+    index = nearest_index(stamps_ns, wanted_ns)
+    return index, np.abs(stamps_ns[index] - wanted_ns) <= TOLERANCE_NS
 
 def poses_at(stamps_ns: np.ndarray, poses: np.ndarray,
              wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +225,8 @@ def read_adt_pinhole(folder: Path | str) -> Clip:
                                                                for uid in records):
         raise InputError(f'{path}: expected an object per uid; write the file again')
     uids = sorted(int(uid) for uid in records)
-    frame_ns = whole_stamps(array_of(arrays, 'ts', (None,), f'{folder / "frames.npz"}'), 1, f'{folder / "frames.npz"}')
+    where = str(folder / 'frames.npz')
+    frame_ns = whole_stamps(array_of(arrays, 'ts', (None,), where), 1, where)
     stamps = [_pose_rows(records[str(uid)], f'{path}, object {uid}')[0] for uid in uids]
     pose_ns = np.unique(np.concatenate(stamps))
     clock_ns = common_clock(frame_ns, pose_ns[pose_ns >= 0])
@@ -235,12 +234,12 @@ def read_adt_pinhole(folder: Path | str) -> Clip:
         raise InputError(f'{folder / "frames.npz"}: frames need distinct stamps ts; correct them')
     view = _pinhole_view(arrays, folder / 'frames.npz', np.searchsorted(clock_ns, frame_ns), len(clock_ns),
                         uids)
-    return Clip(id=f'adt_{folder.name}', views=(view,),
+    return sound_clip(Clip(id=f'adt_{folder.name}', views=(view,),
                 objects=tuple(_adt_objects(records, path, uids, clock_ns)),
                 times_s=(clock_ns - clock_ns[0]) / 1e9, up=np.array([0.0, 1, 0]), source='adt',
                 licence='Aria Digital Twin licence agreement, non-commercial research',
                 meta={'uids': [str(uid) for uid in uids], 'camera_known': view.frame_valid.tolist(),
-                      'camera_poses_known': True})
+                      'camera_poses_known': True}), folder)
 
 
 # %% [markdown]

@@ -29,12 +29,11 @@ import numpy as np
 
 # %%
 #| export
-from track4d_ref.storage import InputError, read_json
+from track4d_ref.storage import InputError, read_bytes, read_json
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from, transform
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import (centred_pose, field, numbers, positive_size, read_lines, read_table,
-                             rotation_from_quaternion,
-                             table_header)
+from track4d_ref.raw import (centred_pose, field, numbers, positive_size, read_table,
+                             rotation_from_quaternion, sound_clip)
 from track4d_ref.aria import adt_object, nearest_stamp, poses_at, whole_stamps
 
 # %%
@@ -175,7 +174,6 @@ aria_lens = np.concatenate([quest_lens[:1], quest_lens[2:4],
 assert np.allclose(fisheye_project(np.append(aria_lens, 0), np.array([[.3, .2, 1.]])),
                    fisheye_project(quest_lens, np.array([[.3, .2, 1.]])))
 
-
 # %% [markdown]
 # ## Meshes give the boxes
 #
@@ -185,11 +183,11 @@ assert np.allclose(fisheye_project(np.append(aria_lens, 0), np.array([[.3, .2, 1
 
 # %%
 #| export
+MOST_NODES = 1000
+
 def _read_glb(path: Path | str) -> tuple[dict, bytes]:
     "The JSON header and the binary chunk of a GLB file."
-    try: content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); check the path') from None
+    content = read_bytes(path)
     try:
         magic, _, _, size, kind = struct.unpack('<4sIII4s', content[:20])
         header = json.loads(content[20:20 + size])
@@ -230,7 +228,7 @@ def read_mesh_points(path: Path | str) -> np.ndarray:
     "All vertices (N, 3) of a GLB mesh in metres in the object's own axes; InputError if the file is broken."
     header, blob = _read_glb(path)
     try:
-        nodes, found = header['nodes'], []
+        nodes, found = header['nodes'][:MOST_NODES], []
         parents = {child: index for index, node in enumerate(nodes) for child in node.get('children', ())}
         for index, node in enumerate(nodes):
             if 'mesh' not in node: continue
@@ -286,7 +284,7 @@ VIRTUAL_SIZE = 1024
 def quest_cameras(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "(stream, lens parameters, device←camera) for each entry of camera_models.json."
     path, found = folder / 'camera_models.json', []
-    for index, entry in enumerate(read_json(path)):
+    for index, entry in enumerate(field({'x': read_json(path)}, 'x', str(path), list)):
         where = f'{path}, camera {index}'
         lens = numbers(field(entry, 'projectionParams', where, list), (16,), f'{where}, projectionParams')
         pose = field(entry, 'T_Device_Camera', where, dict)
@@ -389,13 +387,13 @@ def read_hot3d(folder: Path | str, library: Path | str | None = None) -> Clip:
     quest = (folder / 'camera_models.json').is_file()
     skipped = [sentence for sentence in [foreign_calibration(folder, clock_ns)] if sentence]
     objects = _hot3d_objects(folder, library, clock_ns, skipped)
-    return Clip(id=f'hot3d_{folder.name}', objects=objects,
+    return sound_clip(Clip(id=f'hot3d_{folder.name}', objects=objects,
                 views=_virtual_views(quest_cameras(folder) if quest else DEVICE_AXES, poses[index]),
                 times_s=(clock_ns - clock_ns[0]) / 1e9, up=np.array([0.0, 1, 0] if quest else [0.0, 0, 1]),
                 source='hot3d',
                 licence='HOT3D licence agreement, non-commercial research',
                 meta={'skipped': skipped, 'camera_poses_known': quest, 'virtual_pinhole': True,
-                      'first_stamp_ns': int(clock_ns[0])})
+                      'first_stamp_ns': int(clock_ns[0])}), folder)
 
 
 # %%
@@ -442,12 +440,12 @@ def read_adt(folder: Path | str, device_from_camera: np.ndarray | None = None) -
     mount = np.eye(4) if device_from_camera is None else device_from_camera
     view = View(name='rgb', K=intrinsics(280.0, 280.0, 256.0, 256.0),
                 w2c=invert_pose(world_from_device @ mount), height=512, width=512)
-    return Clip(id=f'adt_{folder.name}', views=(view,), objects=tuple(objects),
+    return sound_clip(Clip(id=f'adt_{folder.name}', views=(view,), objects=tuple(objects),
                 times_s=(clock_ns - clock_ns[0]) / 1e9,
                 up=np.array([0.0, 1, 0]), source='adt',
                 licence='Aria Digital Twin licence agreement, non-commercial research',
                 meta={'skipped': skipped, 'camera_poses_known': device_from_camera is not None,
-                      'first_stamp_ns': int(clock_ns[0])})
+                      'first_stamp_ns': int(clock_ns[0])}), folder)
 
 
 # %% [markdown]

@@ -31,8 +31,7 @@ from track4d_ref.storage import InputError, inside
 from track4d_ref.cameras import intrinsics
 from track4d_ref.clips import Clip, SceneObject, View
 from track4d_ref.raw import (check_rigid, metric_depth, number, positive_size, read_lines, read_map,
-                             read_table,
-                             whole_numbers)
+                             read_table, sound_clip, whole_numbers)
 from track4d_ref.kitti import frame_span, read_frames, track_object
 
 # %%
@@ -183,11 +182,11 @@ def read_vkitti(folder: Path | str, start: int = 0, stop: int | None = None,
     span = frame_span(start, stop, len(frames), str(folder))
     objects = _vkitti_objects(folder, span)
     views = tuple(_vkitti_view(folder, camera, span, [thing.id for thing in objects]) for camera in cameras)
-    return Clip(id=f'vkitti_{folder.resolve().parent.name}_{folder.name}_{span.start:06d}', views=views,
+    return sound_clip(Clip(id=f'vkitti_{folder.resolve().parent.name}_{folder.name}_{span.start:06d}', views=views,
                 objects=objects,
                 times_s=np.arange(len(span)) * 0.1, up=np.array([0.0, -1, 0]), source='vkitti',
                 licence='CC BY-NC-SA 3.0, non-commercial',
-                meta={'camera_poses_known': True, 'first_frame': span.start})
+                meta={'camera_poses_known': True, 'first_frame': span.start}), folder)
 
 
 # %% [markdown]

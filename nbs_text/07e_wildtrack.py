@@ -31,7 +31,8 @@ import numpy as np
 from track4d_ref.storage import InputError, read_json
 from track4d_ref.cameras import pose_from, rotation_about
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import field, number, numbers, read_lines, read_table, turns_about, whole_numbers
+from track4d_ref.raw import (MAX_DISTANCE_M, MAX_FRAMES, field, number, numbers, read_lines, read_table,
+                             sound_clip, turns_about, whole_numbers)
 from track4d_ref.kitti import frame_span, nearest_known, read_frames
 
 # %%
@@ -109,6 +110,8 @@ def _xml_numbers(root: ElementTree.Element, name: str, count: int, path: Path) -
 
 def rodrigues_pose(rvec: np.ndarray, translation_cm: np.ndarray) -> np.ndarray:
     "w2c (4, 4) in metres from an axis-angle vector and a translation in centimetres."
+    if not (np.abs([rvec, translation_cm]) < MAX_DISTANCE_M).all():
+        raise InputError('a camera has an rvec or tvec too large to be true; correct the calibration')
     angle = np.linalg.norm(rvec)
     return pose_from(rotation_about(rvec, angle) if angle > 1e-12 else np.eye(3), translation_cm / 100)
 
@@ -248,7 +251,8 @@ def annotated_positions(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray,
         return frames, places_m, link_positions(frames, places_m), False
     rows = []
     for path in files:
-        if not path.stem.isdecimal(): raise InputError(f'{path}: the name must be a frame number; rename it')
+        if not (path.stem.isdecimal() and path.stem.isascii() and int(path.stem) <= 5 * MAX_FRAMES):
+            raise InputError(f'{path}: the name must be a frame number; rename it')
         for entry in _numbers_of_people(path): rows.append((int(path.stem) // 5, *entry))
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
     whole_numbers(table[:, 0], f'{root / "annotations_positions"}, frame numbers')
@@ -294,12 +298,12 @@ def read_wildtrack(root: Path | str, start: int = 0, stop: int | None = None,
     objects = [person(number, frames[mine] - span.start, places_m[mine], len(span))
                for number, mine in enumerate((np.flatnonzero(inside_span & (people == one))
                                               for one in np.unique(people[inside_span])), 1)]
-    return Clip(id=f'wildtrack_{span.start:06d}', views=tuple(views), objects=tuple(objects),
+    return sound_clip(Clip(id=f'wildtrack_{span.start:06d}', views=tuple(views), objects=tuple(objects),
                 times_s=np.arange(len(span)) * 0.5,
                 up=np.array([0.0, 0, 1]), source='wildtrack', licence='research use, non-commercial (EPFL)',
                 meta={'identities': 'annotated' if named else 'linked by nearest neighbour within 1 m',
                       'camera_poses_known': True,
-                      'first_frame': 5 * span.start})
+                      'first_frame': 5 * span.start}), root)
 
 
 # %% [markdown]

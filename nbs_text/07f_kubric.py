@@ -31,7 +31,7 @@ from track4d_ref.storage import InputError, read_json
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from
 from track4d_ref.clips import Clip, SceneObject, View
 from track4d_ref.raw import (MAX_FRAMES, field, numbers, planar_from_ray, positive_size, read_map,
-                             rotation_from_quaternion)
+                             rotation_from_quaternion, sound_clip)
 from track4d_ref.kitti import read_frames
 
 # %%
@@ -193,12 +193,12 @@ def read_kubric(folder: Path | str) -> Clip:
                     for id, record in enumerate(records, 1))
     view = _kubric_view(folder, camera, int(count), (int(size[1]), int(size[0])),
                        [thing.id for thing in objects])
-    return Clip(id=f'kubric_{folder.resolve().name}', views=(view,), objects=objects,
+    return sound_clip(Clip(id=f'kubric_{folder.resolve().name}', views=(view,), objects=objects,
                 times_s=np.arange(int(count)) / rate,
                 up=np.array([0.0, 0, 1]), source='kubric',
                 licence='Apache-2.0 (generator); see the scene for its assets',
                 meta={'camera_poses_known': True,
-                      'dynamic': [bool(record.get('is_dynamic')) for record in records]})
+                      'dynamic': [bool(record.get('is_dynamic')) for record in records]}), folder)
 
 
 # %% [markdown]

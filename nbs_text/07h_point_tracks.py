@@ -31,7 +31,7 @@ import numpy as np
 from track4d_ref.storage import InputError, read_arrays
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from, transform
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import array_of, check_rigid, numbers, open_picture, whole_numbers
+from track4d_ref.raw import array_of, check_rigid, open_picture, sound_clip, whole_numbers
 from track4d_ref.kitti import nearest_known
 from track4d_ref.rgbd import level_up
 
@@ -123,11 +123,11 @@ def read_stereo4d(path: Path | str) -> Clip:
     size = STEREO4D_SIZE_PX
     view = View(name='left', K=intrinsics(STEREO4D_FOCAL_PX, STEREO4D_FOCAL_PX, size / 2, size / 2),
                 w2c=invert_pose(c2w), height=size, width=size)
-    return Clip(id=f'stereo4d_{path.stem}', views=(view,),
+    return sound_clip(Clip(id=f'stereo4d_{path.stem}', views=(view,),
                 objects=point_objects(_unrolled_tracks(arrays, len(c2w), path)), times_s=times_s - times_s[0],
                 up=level_up(view.w2c[0]), source='stereo4d',
                 licence='Stereo4D (videos under their own terms)',
-                meta={'camera_poses_known': True, 'metric': 'pseudo: a baseline of 63 mm is assumed'})
+                meta={'camera_poses_known': True, 'metric': 'pseudo: a baseline of 63 mm is assumed'}), path)
 
 
 # %%
@@ -208,10 +208,10 @@ def read_tapvid3d(path: Path | str) -> Clip:
     view = View(name='camera', K=intrinsics(*lens), w2c=check_rigid(w2c, f'{path}, extrinsics_w2c'),
                 height=height, width=width, frames=frames)
     xyz_world = transform(invert_pose(w2c), tracks_m)
-    return Clip(id=f'tapvid3d_{path.stem}', views=(view,), objects=point_objects(xyz_world),
+    return sound_clip(Clip(id=f'tapvid3d_{path.stem}', views=(view,), objects=point_objects(xyz_world),
                 times_s=np.arange(count) / 30, up=level_up(w2c[0]),
                 source='tapvid3d', licence='TAPVid-3D; pictures under the terms of their data sets',
-                meta={'camera_poses_known': known})
+                meta={'camera_poses_known': known}), path)
 
 
 # %%

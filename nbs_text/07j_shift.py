@@ -33,8 +33,8 @@ import numpy as np
 from track4d_ref.storage import InputError, inside, read_json
 from track4d_ref.cameras import intrinsics, invert_pose, pose_from
 from track4d_ref.clips import Clip, SceneObject, View
-from track4d_ref.raw import (field, numbers, object_axes, open_picture, positive_size, turns_about,
-                             whole_numbers)
+from track4d_ref.raw import (field, numbers, object_axes, open_picture, positive_size, sound_clip,
+                             turns_about, whole_numbers)
 from track4d_ref.kitti import frame_span, nearest_known
 
 # %%
@@ -289,12 +289,12 @@ def read_shift(root: Path | str, sequence: str | None = None, start: int = 0, st
             raise InputError(f'{root}: views {views[0]} and {view} have other frames')
         cameras.append(_shift_view(root, view, of_view, sequence))
     objects = tuple(_shift_object(n, rows[id], indices) for n, id in enumerate(ids, 1))
-    return Clip(id=f'shift_{sequence}_{span.start:06d}', views=tuple(cameras), objects=objects,
+    return sound_clip(Clip(id=f'shift_{sequence}_{span.start:06d}', views=tuple(cameras), objects=objects,
                 times_s=np.array(indices) * 0.1,
                  up=np.array([0.0, 0, 1]), source='shift', licence='CC BY-NC-SA 4.0, non-commercial',
                 meta={'object_ids': ids, 'sequence': sequence, 'camera_poses_known': True,
                       'attributes': {str(name): str(value) for name,
-                                     value in dict(frames[0].get('attributes') or {}).items()}})
+                                     value in dict(frames[0].get('attributes') or {}).items()}}), root)
 
 
 # %% [markdown]

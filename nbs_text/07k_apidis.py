@@ -31,10 +31,10 @@ import numpy as np
 
 # %%
 #| export
-from track4d_ref.storage import InputError, read_arrays
+from track4d_ref.storage import InputError, read_arrays, read_bytes
 from track4d_ref.cameras import unproject
 from track4d_ref.clips import Clip, View
-from track4d_ref.raw import MAX_TEXT_BYTES, array_of, check_rigid, number
+from track4d_ref.raw import MAX_TEXT_BYTES, array_of, check_rigid, number, sound_clip
 from track4d_ref.wildtrack import person, read_xml
 
 # %%
@@ -74,10 +74,8 @@ def apidis_name_time_s(name: str) -> float:
 
 def read_apidis_index(path: Path | str) -> np.ndarray:
     "UTC seconds (N,) of the frames of an .avi.idx file: a 12-byte header, then 24-byte records."
-    try: content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); check the path') from None
-    if len(content) < 36 or (len(content) - 12) % 24 or len(content) > MAX_TEXT_BYTES:
+    content = read_bytes(path, MAX_TEXT_BYTES)
+    if len(content) < 36 or (len(content) - 12) % 24:
         raise InputError(f'{path}: {len(content)} bytes are no 12-byte header plus 24-byte records; download '
                          'it again')
     records = [struct.unpack_from('<IIQII', content, place) for place in range(12, len(content), 24)]
@@ -128,6 +126,8 @@ def read_apidis(path: Path | str, calibration: Path | str | None = None, camera:
     poses = check_rigid(array_of(arrays, 'w2c', (len(Ks), 4, 4), str(calibration)), str(calibration))
     if not 1 <= camera <= len(Ks): raise InputError(f'{calibration}: no camera {camera}; it holds {len(Ks)}')
     K, w2c, boxes = Ks[camera - 1], poses[camera - 1], apidis_boxes(path)
+    if not (K[0, 0] > 1 and K[1, 1] > 1 and np.abs(K).max() < 1e6 and K[2].tolist() == [0, 0, 1]):
+        raise InputError(f'{calibration}: K of camera {camera} is no camera matrix in pixels; correct it')
     clock_s = np.unique([round(time, 3) for _, _, time, _ in boxes])
     objects = []
     for name in sorted({name for name, *_ in boxes}):
@@ -138,10 +138,10 @@ def read_apidis(path: Path | str, calibration: Path | str | None = None, camera:
         objects.append(dataclasses.replace(thing, caption=caption, label=caption.split()[0]))
     view = View(name=f'camera{camera}', K=K, w2c=np.repeat(w2c[None], len(clock_s), 0), height=1200,
                 width=1600)
-    return Clip(id=f'apidis_{path.stem}', views=(view,), objects=tuple(objects), times_s=clock_s - clock_s[0],
+    return sound_clip(Clip(id=f'apidis_{path.stem}', views=(view,), objects=tuple(objects), times_s=clock_s - clock_s[0],
                 up=np.array([0.0, 0, 1]),
                 source='apidis', licence='APIDIS, non-commercial research',
-                meta={'camera_poses_known': True, 'first_time_s': float(clock_s[0])})
+                meta={'camera_poses_known': True, 'first_time_s': float(clock_s[0])}), path)
 
 
 # %%

@@ -15,11 +15,13 @@
 
 # %%
 #| export
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from track4d_ref.storage import InputError
 from track4d_ref.commands import JsonOption, OutOption, PresetOption, SeedOption, SetOption, data, say
 
 # %%
@@ -64,19 +66,33 @@ assert (folder / 'clips').is_dir()
 # %% [markdown]
 # ## Convert
 #
-# Every data set of the papers by name; what could not be read is reported, with the reason, and the rest is converted.
+# Every data set of the papers by name, and `own` for npz files of your own; what could not be read is reported, with the reason, and the
+# rest is converted. Frame rate and picture size can be brought to what a model wants; the intrinsics follow. Killed in the middle, the
+# same command goes on where it stopped.
 
 # %%
 #| export
+def picture_size(text: str | None) -> tuple[int, int] | None:
+    "'448x448' → (448, 448), height first; None stays None."
+    if text is None: return None
+    match = re.fullmatch(r'(\d{1,5})[x×](\d{1,5})', text)
+    if not match: raise InputError(f'--size {text[:20]!r}: give HEIGHTxWIDTH, like 448x448')
+    return int(match[1]), int(match[2])
+
+
 @data.command(epilog='Example: track4d data convert kitti KITTI_ROOT --out runs/kitti')
 def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unknown name lists all')],
             path: Annotated[Path, typer.Argument(help='folder of the data set')],
-            out: OutOption = Path('runs/converted'), as_json: JsonOption = False) -> None:
-    "Convert a public data set to clips; says what was skipped and why."
-    from track4d_ref.readers import convert_source
-    report = convert_source(source, path, out)
-    say(report, as_json, f'{len(report["written"])} clips in {out}, {len(report["skipped"])} skipped'
-        + ''.join(f'\n  skipped {item["name"]}: {item["why"]}' for item in report['skipped']))
+            out: OutOption = Path('runs/converted'),
+            frames: Annotated[int, typer.Option(min=2, help='most frames of a clip; longer ones are cut')] = 64,
+            fps: Annotated[float | None, typer.Option(help='thin the frames to at most so many per second')] = None,
+            size: Annotated[str | None, typer.Option(help='HEIGHTxWIDTH in pixels; cut and scaled, K follows')] = None,
+            most: Annotated[int | None, typer.Option(min=1, help='stop after so many clips')] = None,
+            as_json: JsonOption = False) -> None:
+    "Convert a public data set, or your own npz files, to clips; resumable; says what was skipped and why."
+    from track4d_ref.readers import convert_source, conversion_summary
+    report = convert_source(source, path, out, frames, fps, picture_size(size), most)
+    say(report, as_json, conversion_summary(report, out))
 
 
 # %%

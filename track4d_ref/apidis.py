@@ -91,6 +91,8 @@ def read_apidis(path: Path | str, calibration: Path | str | None = None, camera:
     poses = check_rigid(array_of(arrays, 'w2c', (len(Ks), 4, 4), str(calibration)), str(calibration))
     if not 1 <= camera <= len(Ks): raise InputError(f'{calibration}: no camera {camera}; it holds {len(Ks)}')
     K, w2c, boxes = Ks[camera - 1], poses[camera - 1], apidis_boxes(path)
+    if not (K[0, 0] > 1 and K[1, 1] > 1 and np.abs(K).max() < 1e6 and K[2].tolist() == [0, 0, 1]):
+        raise InputError(f'{calibration}: K of camera {camera} is no camera matrix in pixels; correct it')
     clock_s = np.unique([round(time, 3) for _, _, time, _ in boxes])
     objects = []
     for name in sorted({name for name, *_ in boxes}):

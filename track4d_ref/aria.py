@@ -20,8 +20,8 @@ import numpy as np
 from .storage import InputError, read_arrays, read_json
 from .cameras import intrinsics, invert_pose, pose_from
 from .clips import Clip, SceneObject, View
-from .raw import (array_of, centred_pose, check_rigid, field, metric_depth, numbers, positive_size,
-                             read_table, rotation_from_quaternion, sound_clip)
+from .raw import (array_of, centred_pose, check_rigid, field, metric_depth, nearest_index,
+                             numbers, positive_size, read_table, rotation_from_quaternion, sound_clip)
 
 # %% ../nbs/07b_aria.ipynb #9e9b1de2
 TOLERANCE_NS = 20_000_000
@@ -35,9 +35,8 @@ def whole_stamps(values: np.ndarray, unit_ns: int, where: str) -> np.ndarray:
 
 def nearest_stamp(stamps_ns: np.ndarray, wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "For each wanted time (T,) the index of the nearest stamp (K,), and whether it is within the tolerance."
-    gap_ns = np.abs(stamps_ns[None, :] - wanted_ns[:, None])
-    index = gap_ns.argmin(1)
-    return index, gap_ns[np.arange(len(wanted_ns)), index] <= TOLERANCE_NS
+    index = nearest_index(stamps_ns, wanted_ns)
+    return index, np.abs(stamps_ns[index] - wanted_ns) <= TOLERANCE_NS
 
 def poses_at(stamps_ns: np.ndarray, poses: np.ndarray,
              wanted_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +140,8 @@ def read_adt_pinhole(folder: Path | str) -> Clip:
                                                                for uid in records):
         raise InputError(f'{path}: expected an object per uid; write the file again')
     uids = sorted(int(uid) for uid in records)
-    frame_ns = whole_stamps(array_of(arrays, 'ts', (None,), f'{folder / "frames.npz"}'), 1, f'{folder / "frames.npz"}')
+    where = str(folder / 'frames.npz')
+    frame_ns = whole_stamps(array_of(arrays, 'ts', (None,), where), 1, where)
     stamps = [_pose_rows(records[str(uid)], f'{path}, object {uid}')[0] for uid in uids]
     pose_ns = np.unique(np.concatenate(stamps))
     clock_ns = common_clock(frame_ns, pose_ns[pose_ns >= 0])

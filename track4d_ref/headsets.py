@@ -145,7 +145,7 @@ VIRTUAL_SIZE = 1024
 def quest_cameras(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "(stream, lens parameters, device←camera) for each entry of camera_models.json."
     path, found = folder / 'camera_models.json', []
-    for index, entry in enumerate(read_json(path)):
+    for index, entry in enumerate(field({'x': read_json(path)}, 'x', str(path), list)):
         where = f'{path}, camera {index}'
         lens = numbers(field(entry, 'projectionParams', where, list), (16,), f'{where}, projectionParams')
         pose = field(entry, 'T_Device_Camera', where, dict)

@@ -8,9 +8,10 @@ or too large to be true raises InputError with file, line and field."""
 
 # %% auto #0
 __all__ = ['MAX_TEXT_BYTES', 'MAX_FRAMES', 'MAX_PIXELS', 'MAX_DISTANCE_M', 'read_lines', 'number', 'split_line', 'table_header',
-           'read_table', 'whole_numbers', 'numbers', 'field', 'array_of', 'sound_clip', 'rotation_from_quaternion',
-           'turns_about', 'check_rigid', 'open_picture', 'read_picture', 'read_map', 'metric_depth', 'thumbnail',
-           'planar_from_ray', 'object_axes', 'centred_pose', 'positive_size', 'gravity_frame']
+           'read_table', 'whole_numbers', 'nearest_index', 'numbers', 'field', 'array_of', 'sound_clip',
+           'rotation_from_quaternion', 'turns_about', 'check_rigid', 'open_picture', 'read_picture', 'read_map',
+           'metric_depth', 'thumbnail', 'planar_from_ray', 'object_axes', 'centred_pose', 'positive_size',
+           'gravity_frame']
 
 # %% ../nbs/07_raw.ipynb #2b790b14
 import io
@@ -95,6 +96,14 @@ def whole_numbers(values: np.ndarray, where: str, low: int = 0, high: int = MAX_
         raise InputError(f'{where}: {values[bad][0]:g} is not a whole number from {low} to {high}; correct '
                          'it')
     return values.astype(np.int64)
+
+def nearest_index(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    "For each wanted number (W,) the place of the nearest of `values` (N,), which may be in any order."
+    order = np.argsort(values, kind='stable')
+    right = np.searchsorted(values[order], wanted).clip(0, len(values) - 1)
+    left = (right - 1).clip(0)
+    nearer_left = wanted - values[order[left]] <= values[order[right]] - wanted
+    return order[np.where(nearer_left, left, right)]
 
 # %% ../nbs/07_raw.ipynb #9b72a9d4
 def numbers(value, shape: tuple[int | None, ...], where: str) -> np.ndarray:

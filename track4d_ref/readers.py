@@ -4,21 +4,25 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'Source', 'places_with', 'kitti_places', 'kitti_count', 'shift_places', 'read_adt_either', 'adt_places',
-           'read_apidis_beside', 'source_named', 'pieces', 'source_clips', 'convert_source']
+           'read_apidis_beside', 'source_named', 'clip_name', 'pieces', 'clip_pieces', 'source_clips', 'missing_parts',
+           'convert_source', 'conversion_summary']
 
 # %% ../nbs/07z_readers.ipynb #f52e61fe
 import dataclasses
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 # %% ../nbs/07z_readers.ipynb #1b0ce7f5
-from .storage import InputError, inside, write_json
+from .storage import InputError, inside, read_json, write_json
 from .clips import Clip, load_clip, save_clip
+from .raw import field
 from .kitti import (camera_poses, kitti_length, read_kitti_calibration, read_kitti_labels,
                                read_kitti_tracking)
 from .aria import read_adt_pinhole
@@ -46,7 +50,8 @@ def places_with(marker: str, of_file: bool = False) -> Callable[[Path], list]:
     "A finder of all folders that hold `marker` (or of the files themselves), the given path included."
     def find(path: Path) -> list:
         if path.is_file(): return [(path.stem, (path,))]
-        found = sorted(islice(path.rglob(marker), 100_000))
+        found = sorted(file for file in islice(path.rglob(marker), 100_000)
+                       if not (file.parent / 'clip.json').exists())        # clips converted earlier are no source
         places = found if of_file else sorted({file.parent for file in found})
         if not places:
             raise InputError(f'{path}: no {marker} in it or below it; give the folder of the data set')
@@ -137,11 +142,25 @@ def source_named(name: str) -> Source:
     return SOURCES[name]
 
 # %% ../nbs/07z_readers.ipynb #388885e2
+def clip_name(name: str, taken: set[str]) -> str:
+    "A name that is safe as a folder, at most 100 characters, and not in `taken`, to which it is added."
+    name = re.sub(r'[^\w-]+', '_', name)[:100]
+    number = next(number for number in range(1, 100_000) if (name, f'{name}_{number}')[number > 1] not in taken)
+    name = name if number == 1 else f'{name}_{number}'
+    taken.add(name)
+    return name
+
 def pieces(count: int, frames: int) -> list[tuple[int, int]]:
     "Spans of `frames` frames that cover `count`; a rest of one frame is joined to the last."
     starts = list(range(0, count, frames))
     if len(starts) > 1 and count - starts[-1] < 2: starts.pop()
     return [(start, stop) for start, stop in zip(starts, [*starts[1:], count])]
+
+def clip_pieces(clip: Clip, name: str, frames: int) -> list[tuple[str, Clip]]:
+    "The clip under its name, or its segments of about `frames` frames with the first frame in the name."
+    spans = pieces(clip.frames_count, frames)
+    if len(spans) == 1: return [(name, clip)]
+    return [(f'{name}_{start:06d}', clip.segment(start, stop)) for start, stop in spans]
 
 def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """(name, function that reads) for every clip of a data set, at most `frames` frames each where it can
@@ -149,8 +168,9 @@ def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tu
     if frames < 2: raise InputError(f'{frames} frames per clip are too few; give at least 2')
     chosen, path = source_named(source), Path(path)
     if not path.exists(): raise InputError(f'{path}: no such folder; check the path')
+    taken = set()
     for name, arguments in chosen.places(path):
-        name = f'{source}_{name}'.replace('.', '_')
+        name = clip_name(f'{source}_{name}', taken)
         if chosen.count is None:
             yield name, lambda arguments=arguments: chosen.read(*arguments)
             continue
@@ -161,30 +181,71 @@ def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tu
             yield f'{name}_{start:06d}', read
 
 # %% ../nbs/07z_readers.ipynb #5d17e60d
-def _converted(read: Callable[[], Clip], name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
-    "One clip, read, renamed, and brought to the wished rate and (height, width)."
-    clip = dataclasses.replace(read(), id=name)
+def _standard_clip(clip: Clip, name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
+    "One clip, renamed, and brought to the wished rate and (height, width)."
+    clip = dataclasses.replace(clip, id=name)
     if fps is not None: clip = resample_time(clip, fps)
     return clip if size is None else resize_clip(clip, *size)
 
+def _begin_conversion(out: Path, settings: dict) -> None:
+    "Make the folder and write its settings first; InputError if it was begun with other settings."
+    note = out / 'conversion.json'
+    try: out.mkdir(parents=True, exist_ok=True)
+    except OSError as error: raise InputError(f'{out}: cannot be made ({error.strerror}); choose another') from None
+    if note.exists() and (found := field(read_json(note), 'settings', str(note))) != settings:
+        raise InputError(f'{out}: was begun with {found}, not {settings}; give another --out')
+    if not note.exists(): write_json(note, {'settings': settings})
+
+def missing_parts(clip: Clip) -> list[str]:
+    "What a clip has to do without: 'pictures', 'depth', 'masks', 'camera poses', 'objects'."
+    parts = {'pictures': any(view.frames is not None for view in clip.views),
+             'depth': any(view.depth_m is not None for view in clip.views),
+             'masks': any(view.instances is not None for view in clip.views),
+             'camera poses': clip.meta.get('camera_poses_known', True), 'objects': bool(clip.objects)}
+    return [name for name, there in parts.items() if not there]
+
+# %% ../nbs/07z_readers.ipynb #3b5f819c
+def _convert_piece(name: str, read: Callable[[], Clip], out: Path, settings: dict, report: dict) -> None:
+    "Read one place and write what is not there yet; the report says what happened."
+    if (inside(out, name) / 'clip.json').is_file():
+        report['kept'].append(name)
+        return
+    whole = read()
+    for part_name, part in clip_pieces(whole, name, settings['frames']):
+        target = inside(out, part_name)
+        if (target / 'clip.json').is_file():
+            report['kept'].append(part_name)
+            continue
+        for leftover in out.glob(f'.{part_name}.partial-*'): shutil.rmtree(leftover, ignore_errors=True)
+        clip = _standard_clip(part, part_name, settings['fps'], settings['size'])
+        save_clip(clip, target)
+        report['written'].append(part_name)
+        for part in missing_parts(clip): report['without'][part] = report['without'].get(part, 0) + 1
+    report['notes'] += [{'name': name, 'note': str(note)} for note in whole.meta.get('skipped', [])]
+
 def convert_source(source: str, path: Path | str, out: Path | str, frames: int = 64, fps: float | None = None,
                    size: tuple[int, int] | None = None, most: int | None = None) -> dict:
-    """Write every clip of a data set as a folder in `out`; returns and writes conversion.json:
-    written, kept, skipped, notes.
+    """Write every clip of a data set as a folder in `out`; returns and writes conversion.json: settings,
+    written, kept, skipped (with why), notes, and how many clips are without pictures, depth, masks, …
 
-    `size` is (height, width); `most` stops after so many clips. A clip that is there already is kept."""
-    out, report = Path(out), {'source': source, 'written': [], 'kept': [], 'skipped': [], 'notes': []}
-    for name, read in tqdm(islice(source_clips(source, path, frames), most), desc=f'convert {source}',
-                           unit='clip', disable=None):
-        target = inside(out, name)
-        if (target / 'clip.json').is_file():
-            report['kept'].append(name)
-            continue
-        try:
-            clip = _converted(read, name, fps, size)
-            save_clip(clip, target)
-            report['written'].append(name)
-            report['notes'] += [{'name': name, 'note': str(note)} for note in clip.meta.get('skipped', [])]
+    `frames` is the length of a clip before `fps` thins it, `size` is (height, width); `most` stops after so
+    many places. A clip that is there already is kept."""
+    out, settings = Path(out), {'source': source, 'frames': frames, 'fps': fps, 'size': size and list(size)}
+    places = source_clips(source, path, frames)
+    first = next(places, None)                            # a wrong source or path fails before `out` is made
+    _begin_conversion(out, settings)
+    report = {'settings': settings, 'written': [], 'kept': [], 'skipped': [], 'notes': [], 'without': {}}
+    every = islice(chain([first] if first else [], places), most)
+    for name, read in tqdm(every, desc=f'convert {source}', unit='clip', disable=None):
+        try: _convert_piece(name, read, out, settings, report)
         except InputError as error: report['skipped'].append({'name': name, 'why': str(error)})
     write_json(out / 'conversion.json', report)
     return report
+
+# %% ../nbs/07z_readers.ipynb #9312c013
+def conversion_summary(report: dict, out: Path | str) -> str:
+    "What a conversion did, for a person: counts, what is missing, what was skipped and why."
+    counts = f'{len(report["written"])} clips written to {out}, {len(report["kept"])} kept, {len(report["skipped"])} skipped'
+    without = ''.join(f'\n  {count} without {part}' for part, count in report['without'].items())
+    skipped = ''.join(f'\n  skipped {item["name"]}: {item["why"]}' for item in report['skipped'])
+    return counts + without + skipped + ''.join(f'\n  note {item["name"]}: {item["note"]}' for item in report['notes'])

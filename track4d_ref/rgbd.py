@@ -19,8 +19,8 @@ import numpy as np
 from .storage import InputError, inside, read_arrays
 from .cameras import intrinsics, invert_pose, pose_from
 from .clips import Clip, SceneObject, View
-from .raw import (array_of, check_rigid, metric_depth, number, open_picture, read_lines, read_map,
-                             read_picture, read_table, rotation_from_quaternion, sound_clip)
+from .raw import (array_of, check_rigid, metric_depth, nearest_index, number, read_lines, read_map,
+                             read_table, rotation_from_quaternion, sound_clip, whole_numbers)
 from .kitti import frame_span, read_frames
 
 # %% ../nbs/07g_rgbd.ipynb #8ca9d544
@@ -51,18 +51,28 @@ def _own_times(arrays: dict, count: int, path: Path) -> np.ndarray:
     return np.arange(count) / rate
 
 # %% ../nbs/07g_rgbd.ipynb #43395cab
+def _own_column(arrays: dict, key: str, kind: str, instead: np.ndarray, path: Path) -> np.ndarray:
+    "An optional array about the objects, of the shape of `instead`, which stands in where it is absent."
+    array = arrays.get(key, instead)
+    if array.shape != instead.shape or array.dtype.kind != kind:
+        raise InputError(f'{path}, {key}: {array.dtype} {array.shape} instead of '
+                         f'{"words" if kind == "U" else "True or False"} {instead.shape}; write it again')
+    return array
+
 def _own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...]:
     "The optional boxes."
     if 'object_ids' not in arrays: return ()
-    ids = array_of(arrays, 'object_ids', (None,), str(path))
+    ids = whole_numbers(array_of(arrays, 'object_ids', (None,), str(path)), f'{path}, object_ids', 1, 2 ** 31 - 1)
     sizes_m = array_of(arrays, 'object_sizes_m', (len(ids), 3), str(path))
-    poses = array_of(arrays, 'world_from_object', (len(ids), count, 4, 4), str(path))
-    labels = arrays.get('object_labels', np.array(['object'] * len(ids)))
-    if labels.shape != ids.shape or labels.dtype.kind != 'U':
-        raise InputError(f'{path}, object_labels: expected {len(ids)} words; write them again')
-    return tuple(SceneObject(id=int(id), label=str(label), caption=str(label), size_m=size,
-                             world_from_object=pose, present=np.ones(count, dtype=bool))
-                 for id, label, size, pose in zip(ids, labels, sizes_m, poses))
+    poses = check_rigid(array_of(arrays, 'world_from_object', (len(ids), count, 4, 4), str(path)),
+                        f'{path}, world_from_object')
+    labels = _own_column(arrays, 'object_labels', 'U', np.full(len(ids), 'object'), path)
+    captions = _own_column(arrays, 'object_captions', 'U', labels, path)
+    present = _own_column(arrays, 'object_present', 'b', np.ones((len(ids), count), dtype=bool), path)
+    agents = _own_column(arrays, 'object_agents', 'b', np.zeros(len(ids), dtype=bool), path)
+    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=str(captions[i]), size_m=sizes_m[i],
+                             world_from_object=poses[i], present=present[i], agent=bool(agents[i]))
+                 for i in range(len(ids)))
 
 # %% ../nbs/07g_rgbd.ipynb #e0b58d45
 def read_own(path: Path | str, id: str | None = None) -> Clip:
@@ -158,7 +168,7 @@ def _tum_files(folder: Path, kind: str) -> tuple[np.ndarray, list[Path]]:
 def _nearest_files(stamps_s: np.ndarray, paths: list[Path], wanted_s: np.ndarray) -> list[Path | None]:
     "For each wanted time the file within 20 ms, or None."
     if not len(stamps_s): return [None] * len(wanted_s)
-    index = np.abs(stamps_s[None] - wanted_s[:, None]).argmin(1)
+    index = nearest_index(stamps_s, wanted_s)
     return [paths[i] if abs(stamps_s[i] - wanted) <= 0.02 and paths[i].is_file() else None for i,
             wanted in zip(index, wanted_s)]
 
@@ -169,14 +179,15 @@ def read_tum(folder: Path | str, start: int = 0, stop: int | None = None,
     folder = Path(folder)
     stamps_s, c2w = read_tum_trajectory(folder if folder.is_file() else folder / 'groundtruth.txt')
     rgb_s, rgb = _tum_files(folder, 'rgb') if folder.is_dir() else (np.zeros(0), [])
-    clock_s = rgb_s[np.abs(stamps_s[None] - rgb_s[:, None]).min(1) <= 0.02] if len(rgb_s) else stamps_s
+    near = np.abs(stamps_s[nearest_index(stamps_s, rgb_s)] - rgb_s) <= 0.02
+    clock_s = rgb_s[near] if len(rgb_s) else stamps_s
     span = frame_span(start, stop, len(clock_s), str(folder))
     clock_s = clock_s[span.start:span.stop]
     frames, valid = read_frames([path or folder / 'missing' for path in _nearest_files(rgb_s, rgb, clock_s)])
     size = (480, 640) if frames is None else frames.shape[1:3]
     maps = _nearest_files(*_tum_files(folder, 'depth'), clock_s) if folder.is_dir() else [None]
     depth_m = np.stack([metric_depth(read_map(path, size), 1 / 5000) for path in maps]) if all(maps) else None
-    w2c = invert_pose(c2w[np.abs(stamps_s[None] - clock_s[:, None]).argmin(1)])
+    w2c = invert_pose(c2w[nearest_index(stamps_s, clock_s)])
     view = View(name='camera', K=intrinsics(525.0, 525.0, 320.0, 240.0) if K is None else K, w2c=w2c,
                 height=size[0], width=size[1],
                 frames=frames, frame_valid=valid, depth_m=depth_m)

@@ -70,7 +70,9 @@ def clip_records(folder: Path, path: str, plan: Plan, keep=lambda question, scen
 def find_clips(folder: Path | str) -> list[str]:
     "Paths of all clip folders below a folder, relative and sorted; InputError if there are none."
     folder = Path(folder)
-    found = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob('clip.json'))
+    found = [path.parent.relative_to(folder).as_posix() for path in folder.rglob('clip.json')]
+    hidden = lambda path: any(part.startswith('.') for part in Path(path).parts)     # what a killed run left behind
+    found = sorted(path for path in found if not hidden(path))
     if not found: raise InputError(f'{folder}: holds no clip (a folder with clip.json); make some with track4d data simulate')
     return found
 

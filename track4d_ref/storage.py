@@ -23,6 +23,8 @@ import numpy as np
 # %% ../nbs/00a_storage.ipynb #8c5677ce
 class InputError(ValueError):
     """A mistake in what the user gave: one sentence that names the file, the field and the fix."""
+    def __init__(self, sentence: str = ''):
+        super().__init__(' '.join(str(sentence).split('\n')))        # the name of a file may hold a line break
 
 # %% ../nbs/00a_storage.ipynb #ba79bcc1
 def _partial_name(path: Path) -> Path:
