@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from track4d_ref.cameras import invert_pose, pixel_centers, project, transform, unproject
 from track4d_ref.clips import Clip
+from track4d_ref.muon import Muon
 from track4d_ref.patches import PatchLayout, video_to_patches
 from track4d_ref.presets import Preset
 from track4d_ref.runcard import run_card
@@ -149,7 +150,7 @@ def dense_loss(told: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def _optimizers(tower, head, learning_rate: float) -> list[torch.optim.Optimizer]:
     matrices = [p for name, p in tower.named_parameters() if p.ndim == 2 and 'blocks' in name]
     others = [p for name, p in tower.named_parameters() if not (p.ndim == 2 and 'blocks' in name)] + list(head.parameters())
-    return [torch.optim.Muon(matrices, lr=10 * learning_rate), torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98))]
+    return [Muon(matrices, lr=10 * learning_rate), torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98))]
 
 
 # %%

@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
+from .muon import Muon
 from .packing import (ClipExample, PackedBatch, PackedClip, collate, length_batches, naming_loss, pack, packed_loss,
                                  tower_states, visual_features)
 from .presets import Preset
@@ -50,7 +51,7 @@ def make_optimizers(named: list[tuple[str, torch.nn.Parameter]], kind: str, lear
     groups = [dict(params=others, lr=learning_rate), dict(params=patches, lr=PATCH_RATE * learning_rate, weight_decay=0.0)]
     groups = [group for group in groups if group['params']]
     made = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)] if groups else []
-    return made + ([torch.optim.Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay)] if matrices else [])
+    return made + ([Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay)] if matrices else [])
 
 # %% ../nbs/22_sft.ipynb #537fb94f
 def schedule(fraction: float, warmup: float) -> float:

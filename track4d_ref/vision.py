@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .cameras import invert_pose, pixel_centers, project, transform, unproject
 from .clips import Clip
+from .muon import Muon
 from .patches import PatchLayout, video_to_patches
 from .presets import Preset
 from .runcard import run_card
@@ -80,7 +81,7 @@ def dense_loss(told: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def _optimizers(tower, head, learning_rate: float) -> list[torch.optim.Optimizer]:
     matrices = [p for name, p in tower.named_parameters() if p.ndim == 2 and 'blocks' in name]
     others = [p for name, p in tower.named_parameters() if not (p.ndim == 2 and 'blocks' in name)] + list(head.parameters())
-    return [torch.optim.Muon(matrices, lr=10 * learning_rate), torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98))]
+    return [Muon(matrices, lr=10 * learning_rate), torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98))]
 
 # %% ../nbs/14a_vision.ipynb #6c1f09ff
 def pretrain_tower(model, frames: np.ndarray, targets: np.ndarray, seconds: float, learning_rate: float = 2e-3, batch: int = 16,
