@@ -45,6 +45,10 @@ clip = simulate_clip(seed=3, preset=load_preset('tiny'))
 # A new rate asks for moments at which there may be no frame. We never blend two frames, which would show an object twice,
 # and never invent a pose between two measured ones. Instead the nearest existing moment is taken, once. So the result is a
 # subset of the clip: its stamps are true, and a rate above the clip's own changes nothing.
+#
+# A download is often incomplete: of KITTI's 447 frames five pictures are there, of ADT's six moments two. Poses and boxes are
+# known at all of them, so the clip keeps them and marks the rest black. Nobody can answer a question about a black frame,
+# though; `pictured` keeps the moments that can be seen.
 
 # %%
 #| export
@@ -61,6 +65,12 @@ def select_frames(clip: Clip, frames: np.ndarray) -> Clip:
     if all(view.instances is None for view in views):
         objects = tuple(item for item in objects if item.present.any())
     return dataclasses.replace(clip, views=views, objects=objects, times_s=clip.times_s[frames])
+
+def pictured(clip: Clip) -> Clip:
+    "The clip at the moments of which every view with pictures has one; the clip itself if there is no picture at all."
+    seen = [view.frame_valid for view in clip.views if view.frames is not None]
+    both = np.logical_and.reduce(seen) if seen else np.zeros(clip.frames_count, dtype=bool)
+    return clip if both.all() or not both.any() else select_frames(clip, np.flatnonzero(both))
 
 def resample_time(clip: Clip, fps: float) -> Clip:
     "At most `fps` frames per second: the nearest frame to each wished moment, none twice."
@@ -81,6 +91,9 @@ axis.set(yticks=(0, 1), yticklabels=('clip', 'half the rate'), xlabel='time (s)'
          ylim=(-0.5, 1.5)); plt.show()
 
 # %%
+half_seen = np.arange(clip.frames_count) % 2 == 0
+gaps = dataclasses.replace(clip, views=(dataclasses.replace(clip.view, frame_valid=half_seen),))
+assert pictured(gaps).times_s.tolist() == clip.times_s[half_seen].tolist() and pictured(clip) is clip
 assert set(slow.times_s) <= set(clip.times_s) and slow.frames_count == (clip.frames_count + 1) // 2
 assert resample_time(clip, 1e5).frames_count == clip.frames_count
 

@@ -45,7 +45,7 @@ from track4d_ref.simulator import simulate_clip
 #| export
 def visible_pixels(view: View, clip: Clip) -> np.ndarray:
     "Pixels (N, T) of each object in each frame: counted in the instance map, or the projected box's area without one."
-    if view.instances is None: return np.stack([_box_area_px(view, item) for item in clip.objects]).reshape(-1, len(view.w2c))
+    if view.instances is None: return np.array([_box_area_px(view, item) for item in clip.objects]).reshape(-1, len(view.w2c))
     ids = np.array([item.id for item in clip.objects])
     counts = np.zeros((len(ids), len(view.instances)), int)
     for t, instances in enumerate(view.instances):

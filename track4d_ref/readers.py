@@ -34,7 +34,7 @@ from .apidis import read_apidis
 from .kubric import read_kubric
 from .rgbd import read_own, read_sevenscenes, read_tum
 from .point_tracks import read_stereo4d, read_tapvid3d
-from .standard import resample_time, resize_clip
+from .standard import pictured, resample_time, resize_clip
 
 # %% ../nbs/07z_readers.ipynb #1d5a62e5
 @dataclass(frozen=True)
@@ -181,11 +181,12 @@ def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tu
             yield f'{name}_{start:06d}', read
 
 # %% ../nbs/07z_readers.ipynb #5d17e60d
-def _standard_clip(clip: Clip, name: str, fps: float | None, size: tuple[int, int] | None) -> Clip:
+def _standard_clip(clip: Clip, name: str, settings: dict) -> Clip:
     "One clip, renamed, and brought to the wished rate and (height, width)."
     clip = dataclasses.replace(clip, id=name)
-    if fps is not None: clip = resample_time(clip, fps)
-    return clip if size is None else resize_clip(clip, *size)
+    if settings['pictured']: clip = pictured(clip)
+    if settings['fps'] is not None: clip = resample_time(clip, settings['fps'])
+    return clip if settings['size'] is None else resize_clip(clip, *settings['size'])
 
 def _begin_conversion(out: Path, settings: dict) -> None:
     "Make the folder and write its settings first; InputError if it was begun with other settings."
@@ -217,20 +218,22 @@ def _convert_piece(name: str, read: Callable[[], Clip], out: Path, settings: dic
             report['kept'].append(part_name)
             continue
         for leftover in out.glob(f'.{part_name}.partial-*'): shutil.rmtree(leftover, ignore_errors=True)
-        clip = _standard_clip(part, part_name, settings['fps'], settings['size'])
+        clip = _standard_clip(part, part_name, settings)
         save_clip(clip, target)
         report['written'].append(part_name)
-        for part in missing_parts(clip): report['without'][part] = report['without'].get(part, 0) + 1
+        for lack in missing_parts(clip): report['without'][lack] = report['without'].get(lack, 0) + 1
     report['notes'] += [{'name': name, 'note': str(note)} for note in whole.meta.get('skipped', [])]
 
 def convert_source(source: str, path: Path | str, out: Path | str, frames: int = 64, fps: float | None = None,
-                   size: tuple[int, int] | None = None, most: int | None = None) -> dict:
+                   size: tuple[int, int] | None = None, most: int | None = None,
+                   only_pictured: bool = False) -> dict:
     """Write every clip of a data set as a folder in `out`; returns and writes conversion.json: settings,
     written, kept, skipped (with why), notes, and how many clips are without pictures, depth, masks, …
 
-    `frames` is the length of a clip before `fps` thins it, `size` is (height, width); `most` stops after so
-    many places. A clip that is there already is kept."""
-    out, settings = Path(out), {'source': source, 'frames': frames, 'fps': fps, 'size': size and list(size)}
+    `frames` is the length of a clip before `fps` thins it, `size` is (height, width), `only_pictured` leaves
+    out moments without a picture; `most` stops after so many places. What is there already is kept."""
+    out, settings = Path(out), {'source': source, 'frames': frames, 'fps': fps, 'size': size and list(size),
+                                'pictured': only_pictured}
     places = source_clips(source, path, frames)
     first = next(places, None)                            # a wrong source or path fails before `out` is made
     _begin_conversion(out, settings)
