@@ -982,6 +982,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'track4d_ref.standard.box_surface_points': ( 'standard.html#box_surface_points',
                                                                                    'track4d_ref/standard.py'),
                                       'track4d_ref.standard.lifted_points': ('standard.html#lifted_points', 'track4d_ref/standard.py'),
+                                      'track4d_ref.standard.pictured': ('standard.html#pictured', 'track4d_ref/standard.py'),
                                       'track4d_ref.standard.resample_time': ('standard.html#resample_time', 'track4d_ref/standard.py'),
                                       'track4d_ref.standard.resize_clip': ('standard.html#resize_clip', 'track4d_ref/standard.py'),
                                       'track4d_ref.standard.select_frames': ('standard.html#select_frames', 'track4d_ref/standard.py')},
