@@ -45,7 +45,6 @@ import matplotlib.pyplot as plt
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip, simulate_clips
 
-
 # %% [markdown]
 # ## Thirteen types, and what each of them needs
 #
@@ -55,6 +54,10 @@ from track4d_ref.simulator import simulate_clip, simulate_clips
 
 # %%
 #| export
+# without camera poses the world of a clip is the camera of each frame: what moves, and where the camera goes, is unknown
+NEEDS_WORLD = {'camera_movement', 'object_rotation', 'object_direction', 'agent_motion', 'moved_distance',
+               'multiview_object_object_distance', 'true_motion_tracking'}
+
 @dataclass(frozen=True)
 class QuestionType:
     "One of 4DP-QA's thirteen question types; `objects` and `frames` are the least it needs."
@@ -66,7 +69,8 @@ class QuestionType:
     frames: int = 1
 
     def possible(self, m: Measured, cuts: Thresholds) -> bool:
-        "Whether the segment has the objects and frames this type needs."
+        "Whether the segment has the objects, frames and camera poses this type needs."
+        if self.name in NEEDS_WORLD and not m.clip.meta.get('camera_poses_known', True): return False
         visible = (m.seen(cuts.min_visible_px)).any(1).sum()
         return len(m.frames) >= self.frames and visible >= self.objects
 

@@ -88,10 +88,11 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
             fps: Annotated[float | None, typer.Option(help='thin the frames to at most so many per second')] = None,
             size: Annotated[str | None, typer.Option(help='HEIGHTxWIDTH in pixels; cut and scaled, K follows')] = None,
             most: Annotated[int | None, typer.Option(min=1, help='stop after so many clips')] = None,
+            pictured: Annotated[bool, typer.Option(help='leave out moments without a picture')] = False,
             as_json: JsonOption = False) -> None:
     "Convert a public data set, or your own npz files, to clips; resumable; says what was skipped and why."
     from track4d_ref.readers import convert_source, conversion_summary
-    report = convert_source(source, path, out, frames, fps, picture_size(size), most)
+    report = convert_source(source, path, out, frames, fps, picture_size(size), most, pictured)
     say(report, as_json, conversion_summary(report, out))
 
 
