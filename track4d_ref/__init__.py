@@ -26,6 +26,7 @@ Modules:
 - `track4d_ref.point_tracks`: Stereo4D and TAPVid-3D track points, not objects; each becomes a tiny object that can be asked about.
 - `track4d_ref.prefix_attention`: Many questions behind one video: every question looks at the prefix and at itself, and no product is computed in vain.
 - `track4d_ref.programs`: How cameras and objects move: each motion has a name, a size that shows, and exact poses.
+- `track4d_ref.published`: Every number the three papers print, kept as data, so that ours can stand beside it and arithmetic can check it.
 - `track4d_ref.questions`: From facts to questions: thirteen types, balanced answers, four forms; one call asks a clip everything it can be asked.
 - `track4d_ref.raw`: From a stranger's text, JSON and PNG files to checked arrays in our axes.
 - `track4d_ref.raycasting`: Pictures, exact planar depth and instance maps of many frames at once, in a few hundred tensor operations.
