@@ -34,6 +34,7 @@ Modules:
 - `track4d_ref.records`: One line of JSON per question, relation or dialogue: written whole or not at all, read with every field checked.
 - `track4d_ref.references`: Three ways to say which object is meant: its caption, a pixel in a named frame, a circle drawn around it.
 - `track4d_ref.relations`: MLLM-4D's physics solver: six relations between two frames, seven kinds of questions, four options, one pose convention.
+- `track4d_ref.results_page`: Every stored result on one HTML page, with the published table beside it and the run card under it; made from `results/*.json` alone.
 - `track4d_ref.rewards`: The spatio-temporal reward of MLLM-4D: format, answer, camera, object; as published and as released
 - `track4d_ref.rgbd`: Frames, poses and depth from any reconstruction become a clip; 7-Scenes and TUM RGB-D are two cases of it.
 - `track4d_ref.rollouts`: A group of answers to one question: sampled with the video read once, scored in one packed row.

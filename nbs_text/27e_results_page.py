@@ -1,0 +1,335 @@
+# %% [markdown]
+# # The results page
+# > Every stored result on one HTML page, with the published table beside it and the run card under it; made from `results/*.json` alone.
+
+# %%
+#| default_exp results_page
+
+# %% [markdown]
+# #| export
+# A result file is a JSON object. Written by an experiment it holds `experiment`, `source`, `scale`, `result` and `card`; a benchmark
+# holds its numbers beside `card`, or is a run card whose numbers lie in `extra`. The page needs nothing but these files.
+
+# %% [markdown]
+# * **What** `read_results(folder)`, `results_page(folder)`: all results, checked and shown; the same files give the same bytes
+# * **Why** a number in a README is believed when one click leads to its interval, its command and the machine it ran on
+# * **Paper** none; **[ours]**
+# * **Needs** the JSON files in `results/`
+# * **Time** 20 seconds
+# * **Before this** `27a_report` (the page), `27d_paper_figures` (the exhibits), `26z_reproduce` (how results are rendered)
+
+# %% [markdown]
+# ## What a result must carry
+#
+# A stored number without its circumstances is a rumour. Seven fields are asked of every file: the command that prints it, the preset,
+# the seed, a hash of the data, the version of the code, the libraries and the machine. `card_of` finds them in either of the two
+# layouts, and `missing_fields` says what is not there. A test runs it over the whole folder, so a result without a card cannot be added.
+
+# %%
+#| export
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from track4d_ref.paper_figures import EXHIBITS, Exhibit, beside_chart, belongs
+from track4d_ref.report import Page, page_html
+from track4d_ref.scoring import render_html
+from track4d_ref.storage import InputError, project_path, read_json
+from track4d_ref.viz import figure_html, use_style
+
+CARD_FIELDS = ('command', 'preset', 'seed', 'data_hash', 'code', 'libraries', 'machine')
+EMPTY_HASH = hashlib.sha256().hexdigest()[:16]         # of no files at all: everything was simulated from the seed
+
+def card_of(stored: dict) -> dict:
+    """The run card of a stored result: its field `card`, or the file itself."""
+    card = stored.get('card', stored)
+    return card if isinstance(card, dict) else {}
+
+def missing_fields(stored: dict) -> list[str]:
+    """Fields of the run card that a stored result lacks or leaves empty; a seed of 0 is not empty."""
+    card = card_of(stored)
+    return [field for field in CARD_FIELDS if card.get(field) in (None, '', {}, [])]
+
+
+# %%
+#| export
+@dataclass(frozen=True)
+class StoredResult:
+    """One file of `results/`."""
+    name: str
+    stored: dict
+
+    @property
+    def card(self) -> dict: return card_of(self.stored)
+
+def read_results(folder: Path | str | None = None) -> list[StoredResult]:
+    """All results of a folder (None: the shipped ones), by name; InputError names a file that is none."""
+    root = Path(folder) if folder is not None else project_path('results')
+    if not root.is_dir(): raise InputError(f'{root}: no such folder; name one that holds results as JSON files')
+    found = []
+    for path in sorted(root.glob('*.json')):
+        stored = read_json(path)
+        missing = missing_fields(stored) if isinstance(stored, dict) else list(CARD_FIELDS)
+        if missing: raise InputError(f'{path}: its run card lacks {", ".join(missing)}; run the command again')
+        found.append(StoredResult(path.stem, stored))
+    return found
+
+
+# %%
+import tempfile
+
+import numpy as np
+
+from track4d_ref.experiments import Experiment, write_result
+from track4d_ref.presets import load_preset
+from track4d_ref.runcard import run_card
+from track4d_ref.storage import write_json
+
+use_style()
+shipped = read_results()
+for result in shipped: print(f'{result.name:50}', result.card['command'][:60])
+
+# %%
+counts = {field: len(json.dumps(result.card[field])) for result in shipped[:1] for field in CARD_FIELDS}
+figure, axis = plt.subplots(figsize=(6.4, 1.7))
+axis.barh(list(counts), list(counts.values())); axis.invert_yaxis()
+axis.set(xlabel='characters', title=f'The card of {shipped[0].name}'); plt.show()
+
+# %%
+assert shipped and all(missing_fields(result.stored) == [] for result in shipped)
+assert missing_fields({}) == list(CARD_FIELDS) and 'seed' not in missing_fields({'card': {'seed': 0}})
+folder = Path(tempfile.mkdtemp())
+write_json(folder / 'rumour.json', {'accuracy': 97.3})
+try: read_results(folder)
+except InputError as error: print(str(error).replace(str(folder), 'results'))
+else: raise AssertionError('a result without a card must be refused')
+
+
+# %% [markdown]
+# ## Numbers of a file that nobody described
+#
+# Results of experiments render themselves. Benchmarks and the tour only hold nested numbers, and whoever adds one should not have to
+# write a page for it. So the numbers are laid out by their place: a list of objects becomes a table with a column per field, everything
+# else becomes lines "where · what". Nothing is dropped, long lists excepted; those are curves, and they belong into a chart.
+
+# %%
+#| export
+def shown(value) -> str:
+    """A number, text or flag as a short string; four significant digits."""
+    if isinstance(value, bool) or value is None: return {True: 'yes', False: 'no', None: '–'}[value]
+    if isinstance(value, float): return f'{value:,.4g}' if abs(value) < 10_000 else f'{value:,.0f}'
+    return f'{value:,}' if isinstance(value, int) else str(value)
+
+def leaves(value, place: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """('where · what', value) for every number of a nested object; short lists of numbers in one line."""
+    if isinstance(value, dict): return [leaf for key, part in value.items() for leaf in leaves(part, (*place, str(key)))]
+    name = ' · '.join(place).replace('_', ' ')
+    if isinstance(value, list):
+        if any(isinstance(part, (dict, list)) for part in value):
+            return [leaf for number, part in enumerate(value) for leaf in leaves(part, (*place, str(number + 1)))]
+        return [(name, ' – '.join(map(shown, value)) if len(value) <= 4 else f'{len(value)} values')]
+    return [(name, shown(value))]
+
+def row_tables(value, place: tuple[str, ...] = ()) -> tuple[dict[str, list[tuple[str, ...]]], object]:
+    """Lists of objects as tables by their place, and what is left of the value without them."""
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        if any(isinstance(field, (dict, list)) for part in value for field in part.values()): return {}, value
+        fields = list(dict.fromkeys(field for part in value for field in part))
+        rows = [tuple(shown(part.get(field)) for field in fields) for part in value]
+        return {' · '.join(place).replace('_', ' '): [tuple(f.replace('_', ' ') for f in fields), *rows]}, None
+    if not isinstance(value, dict): return {}, value
+    tables, rest = {}, {}
+    for key, part in value.items():
+        found, left = row_tables(part, (*place, str(key)))
+        tables |= found
+        if left not in (None, {}) or part is None: rest[key] = left
+    return tables, rest
+
+
+# %%
+nested = {'times_faster': 5.2301, 'separate': {'peak_mib': 1106.6, 'words': 384}, 'interval': [92.4, 99.1], 'curve': list(range(50)),
+          'rows': [{'name': 'ours', 'clips_per_s': 5.68}, {'name': 'other', 'clips_per_s': 1.7, 'cores': 2}]}
+tables, rest = row_tables(nested)
+print(tables); print(leaves(rest))
+
+# %%
+assert tables == {'rows': [('name', 'clips per s', 'cores'), ('ours', '5.68', '–'), ('other', '1.7', '2')]}
+assert leaves(rest) == [('times faster', '5.23'), ('separate · peak mib', '1,107'), ('separate · words', '384'),
+                        ('interval', '92.4 – 99.1'), ('curve', '50 values')]
+assert [shown(value) for value in (True, None, 1234567.8, 0.00012345)] == ['yes', '–', '1,234,568', '0.0001234']
+
+# %% [markdown]
+# ## A result as a block
+#
+# `result_block` puts one result on the page. An experiment that is known under its name renders its own cells, and if those hold pairs of
+# "ours" and "paper" they are drawn too. If the rendering fails (a result older than its renderer), the plain layout takes its place and
+# says so, because one stale file must not take the page down. The run card folds away under a line that says when to look at it.
+
+# %%
+#| export
+Renderers = dict[str, Callable[[dict], list[tuple[str, ...]]]]        # experiment name -> result to cells
+
+def card_line(card: dict) -> str:
+    """The run card in one line of text."""
+    preset, machine = card['preset'].get('name', '–'), card['machine']
+    took = '' if not card.get('wall_s') else f' · {card["wall_s"] / 60:.1f} min'
+    where = machine.get('gpu') or f'{machine.get("cores", "?")} CPU cores'
+    data = 'simulated from the seed' if card['data_hash'] == EMPTY_HASH else f'data {card["data_hash"][:8]}'
+    return f'preset {preset} · seed {card["seed"]} · {data} · code {card["code"].get("hash", "–")[:8]} · {where}{took}'
+
+def card_html(card: dict) -> str:
+    """The command and the run card, folded away."""
+    body = escape(json.dumps(card, indent=1, ensure_ascii=False, sort_keys=True))
+    return (f'<p class="small"><code>{escape(card["command"])}</code></p><details><summary class="small">'
+            f'{escape(card_line(card))}</summary><pre>{body}</pre></details>')
+
+def plain_html(stored: dict) -> str:
+    """Any result as tables of its numbers, the card left out."""
+    numbers = stored.get('extra', {}) if 'card' not in stored else {k: v for k, v in stored.items() if k != 'card'}
+    tables, rest = row_tables(numbers.get('result', numbers))
+    lines = leaves(rest or {})
+    parts = [f'<h4>{escape(name)}</h4>{render_html(cells)}' for name, cells in tables.items()]
+    if lines: parts.insert(0, render_html([('number', 'value'), *lines]))
+    return f'<div class="wide">{"".join(parts)}</div>'
+
+
+# %%
+#| export
+def result_block(result: StoredResult, renderers: Renderers) -> str:
+    """One stored result as HTML: its table, ours beside the paper's where there are pairs, scale, command, card."""
+    stored, name = result.stored, result.stored.get('experiment', result.name)
+    parts = [f'<h3 id="{escape(result.name)}">{escape(name.replace("_", " "))}</h3>']
+    if stored.get('source'): parts.append(f'<p class="small">{escape(str(stored["source"]))}</p>')
+    try:
+        cells = [tuple(map(str, row)) for row in renderers[name](stored['result'])]
+        figure = beside_chart(cells)
+        parts.append(f'<div class="wide">{render_html(cells)}</div>')
+        if figure: parts.append(figure_html(figure, f'{name}: ours beside the published numbers'))
+        plt.close('all')
+    except Exception as error:
+        if name in renderers: parts.append(f'<p class="small wrong">its table could not be rendered: {escape(repr(error))}</p>')
+        parts.append(plain_html(stored))
+    if stored.get('scale'): parts.append(f'<p class="small"><b>Scale.</b> {escape(str(stored["scale"]))}</p>')
+    return ''.join([*parts, card_html(result.card)])
+
+
+# %%
+def run_table(preset, folder, seed): return {'depth': [71.0, 66.2, 75.1, 88.8], 'rotation': [64.5, 55.0, 73.3, 72.6]}
+def table_cells(result):
+    return [('type', 'accuracy % (ours)', 'accuracy % (paper)'),
+            *((kind, f'{a:.1f} ({b:.1f}–{c:.1f})', f'{d:.1f}') for kind, (a, b, c, d) in result.items())]
+
+made_up = Experiment('table_made_up', '4DP-QA, Table 2', 'nothing was measured here', run_table, table_cells)
+(folder / 'rumour.json').unlink()
+write_result(folder, made_up, load_preset('tiny'), 3, run_table(None, None, 3), started=None)
+write_json(folder / 'benchmark.json', nested | {'card': run_card('python benchmarks/none.py', load_preset('tiny'), 0)})
+benchmark, table = read_results(folder)
+beside_chart(table_cells(table.stored['result'])); plt.show()
+
+# %%
+html = result_block(table, {'table_made_up': table_cells})
+assert '88.8' in html and 'nothing was measured' in html and html.count('<img') == 1 and 'simulated from the seed' in html
+broken = result_block(table, {'table_made_up': lambda result: 1 / 0})
+assert 'could not be rendered' in broken and '71' in broken and 'times faster' in result_block(benchmark, {})
+
+# %% [markdown]
+# ## The page
+#
+# First what was measured, in one table with links; then one section per paper, in the order of its figures and tables. Each exhibit shows
+# the published numbers as a picture, names the difference in scale, and carries our results if there are any. If there are none, it says
+# so. What belongs to no paper (speed, memory, the tour) comes last.
+
+# %%
+#| export
+PAPERS = {'4DP-QA': 'Scalable QA for 4D perception', 'LMM-Track4D': 'trajectory-grounded dialogue',
+          'MLLM-4D': 'stereo curation, then GRPO with a spatio-temporal reward', 'VLM4D': 'the benchmark all three are judged on'}
+EXTRA_STYLE = ('<style>code{background:#f5f7fa;padding:.1rem .35rem;border-radius:4px;font-size:.85em}h3{margin:1.5rem 0 .2rem}'
+               'h4{margin:.8rem 0 .1rem;font-weight:600;color:#52606d}.exhibit{border:1px solid #d9e2ec;border-radius:8px;'
+               'padding:.2rem 1.1rem .7rem;margin:1.1rem 0}.open{color:#829ab1}summary{cursor:pointer}nav{position:sticky;top:0;'
+               'background:#fffe;padding:.5rem 0}.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem}</style>')
+
+def exhibit_html(exhibit: Exhibit, results: list[StoredResult], renderers: Renderers) -> str:
+    """One figure or table of a paper: published numbers, difference in scale, our results or the word that there are none."""
+    own = [result for result in results if belongs(exhibit, result.stored)]
+    figure = exhibit.draw([result.stored for result in own])
+    picture = figure_html(figure, f'{exhibit.paper}, {exhibit.item}: {exhibit.shows}')
+    plt.close(figure)
+    ours = ''.join(f'<div class="ours">{result_block(result, renderers)}</div>' for result in own)
+    recorded = 'recorded outputs' in exhibit.scale
+    nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>' if recorded else (
+        '<p class="small open">No result of ours is stored for it yet.</p>')
+    return (f'<div class="exhibit" id="{escape(exhibit.name)}"><h3>{escape(exhibit.item)}: {escape(exhibit.shows)}</h3>'
+            f'<p class="small"><b>Published.</b> <b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{picture}{ours or nothing}</div>')
+
+
+# %%
+#| export
+def overview(results: list[StoredResult]) -> str:
+    """A table of all results with links: what, where it belongs, command, machine."""
+    lines = [f'<tr><td><a href="#{escape(r.name)}">{escape(r.name.replace("_", " "))}</a></td><td>{escape(str(r.stored.get("source", "–")))}</td>'
+             f'<td>{escape(card_line(r.card))}</td></tr>' for r in results]
+    return f'<div class="wide"><table><thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+def results_hash(folder: Path | str | None = None) -> str:
+    """A short hash over the names and contents of the result files, noted on the page to tell whether it is fresh."""
+    digest = hashlib.sha256()
+    for result in read_results(folder): digest.update(json.dumps([result.name, result.stored], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+def results_page(folder: Path | str | None = None, renderers: Renderers | None = None) -> str:
+    """The whole page as HTML, from the JSON files of a folder alone (None: the shipped results)."""
+    results, renderers = read_results(folder), renderers or {}
+    use_style()
+    page = Page('Results', 'The published numbers of three papers on 4D vision-language models, and what this project measured at its own '
+                           'scale. Every number of ours has its command and run card under it.')
+    page.add(f'{EXTRA_STYLE}<meta name="results" content="{results_hash(folder)}">')
+    page.heading('Overview'); page.add(overview(results))
+    for paper, words in PAPERS.items():
+        page.heading(paper); page.prose(words[0].upper() + words[1:] + '.')
+        for exhibit in EXHIBITS:
+            if exhibit.paper == paper: page.add(exhibit_html(exhibit, results, renderers))
+    rest = [result for result in results if not any(belongs(exhibit, result.stored) for exhibit in EXHIBITS)]
+    page.heading('Speed, memory and the rest')
+    for result in rest: page.add(f'<div class="exhibit">{result_block(result, renderers)}</div>')
+    return page_html(page)
+
+
+# %%
+html = results_page(folder, {'table_made_up': table_cells})
+print(len(html) // 1024, 'KB,', html.count('<img'), 'pictures,', html.count('<details>'), 'run cards')
+
+# %%
+assert html == results_page(folder, {'table_made_up': table_cells})                    # the same files, the same bytes
+assert html.count('<details>') == 2 and all(exhibit.name in html for exhibit in EXHIBITS) and 'http' not in html
+assert html.index('id="4dpqa_table2"') < html.index('88.8') < html.index('id="4dpqa_table3"')   # ours stands in its exhibit
+assert results_hash(folder) in html and 'No result of ours' in html
+
+# %% [markdown]
+# How much of the papers do we have numbers for? The picture counts exhibits with and without a stored result. VLM4D needs none: its
+# tables are recomputed from recorded outputs by a command.
+
+# %%
+have = {paper: [any(belongs(e, r.stored) for r in shipped) for e in EXHIBITS if e.paper == paper] for paper in list(PAPERS)[:3]}
+figure, axis = plt.subplots(figsize=(6.4, 1.5))
+measured = np.array([sum(flags) for flags in have.values()]); total = np.array([len(flags) for flags in have.values()])
+axis.barh(list(have), total, color='#d9e2ec', label='published'); axis.barh(list(have), measured, label='with a result of ours')
+axis.set(xlabel='figures and tables', title='What has been measured so far', xticks=range(max(total) + 1)); axis.invert_yaxis()
+axis.legend(loc='center left', bbox_to_anchor=(1, .5)); plt.show()
+assert (measured <= total).all() and total.sum() == sum(e.paper != 'VLM4D' for e in EXHIBITS)
+
+# %% [markdown]
+# ## What we proved
+#
+# * Every shipped result carries a complete run card, and a file without one is refused in one sentence.
+# * The page is a function of the files: the same results give the same bytes, and a new result finds its place by the source it names.
+# * A result that cannot be rendered is shown plainly instead of breaking the page.
+#
+# ## Try it
+#
+# 1. Add a result of your own with `write_result` and `source='4DP-QA, Table 3'`. Where does it appear?
+# 2. Change the seed in a copy of a result file. What on the page tells you that it is not the shipped one?
