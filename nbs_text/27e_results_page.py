@@ -209,7 +209,7 @@ def result_block(result: StoredResult, renderers: Renderers) -> str:
         cells = [tuple(map(str, row)) for row in renderers[name](stored['result'])]
         figure = beside_chart(cells)
         parts.append(f'<div class="wide">{render_html(cells)}</div>')
-        if figure: parts.append(figure_html(figure, f'{name}: ours beside the published numbers'))
+        if figure: parts.append(figure_html(figure, f'{name}: ours beside the published numbers', 125))
         plt.close('all')
     except Exception as error:
         if name in renderers: parts.append(f'<p class="small wrong">its table could not be rendered: {escape(repr(error))}</p>')
@@ -251,29 +251,43 @@ PAPERS = {'4DP-QA': 'Scalable QA for 4D perception', 'LMM-Track4D': 'trajectory-
 EXTRA_STYLE = ('<style>code{background:#f5f7fa;padding:.1rem .35rem;border-radius:4px;font-size:.85em}h3{margin:1.5rem 0 .2rem}'
                'h4{margin:.8rem 0 .1rem;font-weight:600;color:#52606d}.exhibit{border:1px solid #d9e2ec;border-radius:8px;'
                'padding:.2rem 1.1rem .7rem;margin:1.1rem 0}.open{color:#829ab1}summary{cursor:pointer}nav{position:sticky;top:0;'
-               'background:#fffe;padding:.5rem 0}.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem}</style>')
-
-def exhibit_html(exhibit: Exhibit, results: list[StoredResult], renderers: Renderers) -> str:
-    """One figure or table of a paper: published numbers, difference in scale, our results or the word that there are none."""
-    own = [result for result in results if belongs(exhibit, result.stored)]
-    figure = exhibit.draw([result.stored for result in own])
-    picture = figure_html(figure, f'{exhibit.paper}, {exhibit.item}: {exhibit.shows}')
-    plt.close(figure)
-    ours = ''.join(f'<div class="ours">{result_block(result, renderers)}</div>' for result in own)
-    recorded = 'recorded outputs' in exhibit.scale
-    nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>' if recorded else (
-        '<p class="small open">No result of ours is stored for it yet.</p>')
-    return (f'<div class="exhibit" id="{escape(exhibit.name)}"><h3>{escape(exhibit.item)}: {escape(exhibit.shows)}</h3>'
-            f'<p class="small"><b>Published.</b> <b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{picture}{ours or nothing}</div>')
+               'background:#fffe;padding:.5rem 0;z-index:1}.overview td,.overview th{text-align:left;vertical-align:top;padding-left:0}'
+               '.chips b{display:inline-block;width:8.5rem}.chips{margin:.35rem 0}.chips a{display:inline-block;border:1px solid #d9e2ec;'
+               'border-radius:99px;padding:.1rem .7rem;margin:.15rem .3rem .15rem 0;'
+               'font-size:.85rem}.chips a.have{background:#e6f2f9;border-color:#0072B2}.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem}</style>')
 
 
 # %%
 #| export
+def exhibit_html(exhibit: Exhibit, results: list[StoredResult], renderers: Renderers) -> str:
+    """One figure or table of a paper: published numbers, difference in scale, our results or the word that there are none."""
+    own = [result for result in results if belongs(exhibit, result.stored)]
+    figure = exhibit.draw([result.stored for result in own])
+    picture = figure_html(figure, f'{exhibit.paper}, {exhibit.item}: {exhibit.shows}', 125)
+    plt.close(figure)
+    ours = ''.join(f'<div class="ours">{result_block(result, renderers)}</div>' for result in own)
+    nothing = '<p class="small open">No result of ours is stored for it.</p>'
+    if exhibit.paper == 'VLM4D': nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>'
+    title = exhibit.item[0].upper() + exhibit.item[1:]
+    return (f'<div class="exhibit" id="{escape(exhibit.name)}"><h3>{escape(title)}: {escape(exhibit.shows)}</h3>{picture}'
+            f'<p class="small">Drawn from the published numbers. <b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{ours or nothing}</div>')
+
+
+# %%
+#| export
+def chips(paper: str, results: list[StoredResult]) -> str:
+    """Links to a paper's exhibits; those with a result of ours are filled."""
+    measured = {e.name for e in EXHIBITS if e.paper == 'VLM4D' or any(belongs(e, r.stored) for r in results)}
+    links = [f'<a class="{"have" if e.name in measured else ""}" href="#{e.name}">{escape(e.item)}</a>' for e in EXHIBITS if e.paper == paper]
+    return f'<p class="chips"><b>{escape(paper)}</b> {"".join(links)}</p>'
+
 def overview(results: list[StoredResult]) -> str:
-    """A table of all results with links: what, where it belongs, command, machine."""
-    lines = [f'<tr><td><a href="#{escape(r.name)}">{escape(r.name.replace("_", " "))}</a></td><td>{escape(str(r.stored.get("source", "–")))}</td>'
-             f'<td>{escape(card_line(r.card))}</td></tr>' for r in results]
-    return f'<div class="wide"><table><thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    """What the papers show (filled: with numbers of ours), and a table of all results with links."""
+    lines = [f'<tr><td><a href="#{escape(r.name)}">{escape(r.name.replace("_", " "))}</a></td>'
+             f'<td>{escape(str(r.stored.get("source", "speed, memory and the rest")))}</td><td class="small">{escape(card_line(r.card))}</td></tr>' for r in sorted(results, key=lambda r: 'source' not in r.stored)]
+    table = f'<table class="overview"><thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    note = '<p class="small">Filled: with numbers of this project. Open: published numbers only.</p>'
+    return f'{"".join(chips(paper, results) for paper in PAPERS)}{note}<div class="wide">{table}</div>'
 
 def results_hash(folder: Path | str | None = None) -> str:
     """A short hash over the names and contents of the result files, noted on the page to tell whether it is fresh."""

@@ -205,7 +205,7 @@ _4D, _TRACK, _MLLM, _VLM = '4DP-QA', 'LMM-Track4D', 'MLLM-4D', 'VLM4D'
 _SMALL = 'ours: a Qwen2.5-VL of a few million weights, simulated clips of 8 frames, minutes on two cores'
 _RECORDED = 'none: recomputed from the recorded outputs of the published models'
 EXHIBITS = (
-    Exhibit('4dpqa_table1', _4D, 'Table 1', 'the sources', 'ours: readers for all five, samples of four; training clips are simulated', table_1),
+    Exhibit('4dpqa_table1', _4D, 'Table 1', 'the sources', 'ours: readers for all five, tested on small samples; training clips are simulated', table_1),
     Exhibit('4dpqa_table2', _4D, 'Table 2', 'accuracy on 4DP-QA-Bench by category', f'paper: 3B to 8B weights, 400K questions, 32 A100; {_SMALL}', table_2),
     Exhibit('4dpqa_table3', _4D, 'Table 3', 'transfer to VLM4D', 'ours: a held-out simulated domain stands in for VLM4D', table_3),
     Exhibit('4dpqa_table4', _4D, 'Table 4', 'what tracking questions add', f'paper: 400K questions per mixture; {_SMALL}', table_4),
