@@ -544,6 +544,26 @@ def render_vlm4d(result: Vlm4dResult, style: str = 'text', pair: tuple[str, str]
     return f'<p>{head}</p>' + '<br>'.join(blocks) if style == 'html' else '\n\n'.join([head, *blocks])
 
 
+# %% [markdown]
+# A program wants the same as numbers: counts per layer and cell, the blind prior, the certificate, and the gap to the published table.
+
+# %%
+#| export
+def result_json(result: Vlm4dResult) -> dict:
+    """Counts per model, layer and cell, the blind prior, questions, duplicates, certificate and published gap."""
+    counts = lambda answers, layer: {cell: dict(correct=share.correct, total=share.total, low=share.interval[0],
+                                                high=share.interval[1]) for cell, share in shares(answers, layer).items()}
+    models = {name: {layer: counts(answers, layer) for layer in LAYERS} for name, answers in result.models.items()}
+    gaps = {name: published_gap(result, name) for name in result.models}
+    return dict(models=models, blind=result.blind, questions=result.questions, duplicates=result.duplicates,
+                health=health_cells(result), published_gap=gaps)
+
+
+# %%
+numbers = result_json(result)
+assert numbers['models'][names[0]]['recorded'][cell]['total'] == result.questions[cell]
+assert len(numbers['health']) == len(result.models) + 1
+
 # %%
 page = render_vlm4d(result)
 print(len(page.splitlines()), 'lines of text,', len(render_vlm4d(result, 'html')) // 1024, 'KB of HTML')

@@ -26,7 +26,8 @@ from track4d_ref.examples import blinded, grouped, make_example, record_files
 from track4d_ref.packing import ClipExample, answer_logits, ask_packed, collate, pack, packed_hidden, pick
 from track4d_ref.presets import Preset
 from track4d_ref.records import VIDEO, Record, open_clip, read_records
-from track4d_ref.scoring import AccuracyTable, accuracy_table, rescore, score_rows
+from track4d_ref.extraction import score_extracted
+from track4d_ref.scoring import AccuracyTable, accuracy_table, percent, rescore, score_rows, score_vsi
 from track4d_ref.storage import InputError, atomic_path
 from track4d_ref.templates import LETTERS, prompt_text
 from track4d_ref.tokens import IGNORE
@@ -247,10 +248,33 @@ def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset:
     write_answers(out, rows)
     return rows
 
-def rescore_answers(path: Path | str) -> tuple[AccuracyTable, list[str]]:
-    "The table of stored answers under today's scorer, and the ids whose verdict has moved."
-    rows, moved = rescore(read_answers(path))
-    return scored_table(rows), moved
+
+# %% [markdown]
+# When the rule changes, which stored numbers move? Every line of the table is printed twice, as it was stored and as it is under the
+# chosen scorer, with the count of verdicts that went up and down. Two scorers are known by name: the papers' exact match and the reading
+# by extraction.
+
+# %%
+#| export
+SCORERS = {'exact': score_vsi, 'extracted': score_extracted}
+
+def moved_cells(stored: list[dict], fresh: list[dict]) -> list[tuple[str, ...]]:
+    "Every line of the accuracy table as stored and as scored now, with the verdicts that became right or wrong."
+    was, now = {row['id']: bool(row['correct']) for row in stored}, {row['id']: row['correct'] for row in fresh}
+    up, down = ([dict(row, correct=what(row['id'])) for row in fresh] for what in
+                (lambda id: now[id] and not was[id], lambda id: was[id] and not now[id]))
+    tables = [accuracy_table(rows).lines for rows in (stored, fresh, up, down)]
+    body = [(a.name, str(a.total), percent(a.accuracy), percent(b.accuracy), str(u.correct), str(d.correct))
+            for a, b, u, d in zip(*tables)]
+    return [('', 'answers', 'stored %', 'now %', 'became right', 'became wrong'), *body]
+
+def rescore_answers(path: Path | str, scorer: str = 'exact') -> tuple[AccuracyTable, list[str], list[tuple[str, ...]]]:
+    "The table of stored answers under a scorer, ids whose verdict has moved, and each stored number beside the new one."
+    if scorer not in SCORERS: raise InputError(f'scorer {scorer!r} is unknown; choose from {", ".join(SCORERS)}')
+    rows = [row for row in read_answers(path) if row['choices'] or row['truth'] in ('Yes', 'No')]
+    if not rows: raise InputError(f'{path}: holds no multiple-choice or Yes/No answer to score')
+    fresh, moved = rescore(rows, SCORERS[scorer])
+    return accuracy_table(fresh), moved, moved_cells(rows, fresh)
 
 
 # %%
@@ -260,9 +284,9 @@ with tempfile.TemporaryDirectory() as folder:
     write_answers(stored, score_rows(rows))
     with open(stored, 'a') as file: file.write('{"id": "half')                  # a crash in the middle of a line
     recovered = read_answers(stored)
-    again, moved = rescore_answers(stored)
+    again, moved, _ = rescore_answers(stored)
     lenient = [dict(row, correct=True) for row in recovered]
-    write_answers(stored, lenient); _, moved_now = rescore_answers(stored)
+    write_answers(stored, lenient); _, moved_now, both = rescore_answers(stored)
 
 # %%
 figure, axis = plt.subplots(figsize=(7.5, 1.2))
@@ -272,6 +296,7 @@ axis.set(yticks=[], xlabel='stored answers; red: the verdict would move if a len
 # %%
 assert len(recovered) == len(rows) and moved == [] and again.lines == scored_table(rows).lines
 assert len(moved_now) == sum(row['answer'] != row['truth'] for row in rows)
+assert both[-1][2] == '100.0' and both[-1][3] == f'{100 * again.lines[-1].accuracy:.1f}' and int(both[-1][5]) == len(moved_now)
 
 # %% [markdown]
 # ## What we proved

@@ -39,8 +39,8 @@ import matplotlib.pyplot as plt
 from track4d_ref.paper_figures import EXHIBITS, Exhibit, beside_chart, belongs
 from track4d_ref.report import Page, page_html
 from track4d_ref.scoring import render_html
-from track4d_ref.storage import InputError, project_path, read_json
-from track4d_ref.viz import figure_html, use_style
+from track4d_ref.storage import InputError, atomic_path, project_path, read_json
+from track4d_ref.viz import figure_html, figure_png, use_style
 
 CARD_FIELDS = ('command', 'preset', 'seed', 'data_hash', 'code', 'libraries', 'machine')
 EMPTY_HASH = hashlib.sha256().hexdigest()[:16]         # of no files at all: everything was simulated from the seed
@@ -322,6 +322,42 @@ assert html == results_page(folder, {'table_made_up': table_cells})             
 assert html.count('<details>') == 2 and all(exhibit.name in html for exhibit in EXHIBITS) and 'http' not in html
 assert html.index('id="4dpqa_table2"') < html.index('88.8') < html.index('id="4dpqa_table3"')   # ours stands in its exhibit
 assert results_hash(folder) in html and 'No result of ours' in html
+
+
+# %% [markdown]
+# The exhibits are also wanted one by one, as pictures for a talk. `write_exhibits` writes a PNG for each, one more for each of our results
+# that has the paper's numbers beside it, and the page.
+
+# %%
+#| export
+def write_exhibits(out: Path | str, only: str = 'all', folder: Path | str | None = None,
+                   renderers: Renderers | None = None) -> list[Path]:
+    """Write exhibits as PNG files, ours beside the paper's too, and index.html; `only` one exhibit, 'page' or 'all'."""
+    out, results, files, pictures = Path(out), read_results(folder), [], {}
+    use_style()
+    for exhibit in EXHIBITS:
+        if only not in ('all', exhibit.name): continue
+        own = [result for result in results if belongs(exhibit, result.stored)]
+        pictures[exhibit.name] = exhibit.draw([result.stored for result in own])
+        for result in own:
+            render = (renderers or {}).get(result.stored.get('experiment'))
+            figure = beside_chart(render(result.stored['result'])) if render else None
+            if figure: pictures[f'{exhibit.name}_{result.name}'] = figure
+    for name, figure in pictures.items():
+        files.append(out / f'{name}.png')
+        with atomic_path(files[-1]) as partial: partial.write_bytes(figure_png(figure, 150))
+        plt.close(figure)
+    if only in ('all', 'page'):
+        files.append(out / 'index.html')
+        with atomic_path(files[-1]) as partial: partial.write_text(results_page(folder, renderers), encoding='utf-8')
+    return files
+
+
+# %%
+written = write_exhibits(folder / 'pictures', 'all', folder, {'table_made_up': table_cells})
+print(len(written), 'files:', ', '.join(path.name for path in written[:4]), '…')
+assert {path.stem for path in written} >= {'index', '4dpqa_table2', '4dpqa_table2_table_made_up_tiny', 'vlm4d_figure6'}
+assert [path.name for path in write_exhibits(folder / 'one', 'page', folder)] == ['index.html']
 
 # %% [markdown]
 # How much of the papers do we have numbers for? The picture counts exhibits with and without a stored result. VLM4D needs none: its

@@ -70,12 +70,15 @@ assert answer[0] == 2
 #| export
 @score.command(epilog='Example: track4d score records --answers runs/answers.jsonl')
 def records(answers: Annotated[Path, typer.Option(help='answers written by track4d evaluate (JSONL)')],
+            scorer: Annotated[str, typer.Option(help='exact (the papers\' rule) or extracted')] = 'exact',
             as_json: JsonOption = False) -> None:
-    "Score stored answers again; says which verdicts moved since they were stored."
+    "Score stored answers again; says which verdicts and which stored numbers moved."
     from track4d_ref.evaluation import rescore_answers
-    table, moved = rescore_answers(answers)
-    say({'rows': table.cells(), 'moved': moved}, as_json,
-        f'{table.text()}\n{len(moved)} verdicts moved since the answers were stored')
+    from track4d_ref.scoring import render_text
+    table, moved, both = rescore_answers(answers, scorer)
+    told = f'\n\n{render_text(both)}' if moved else ''
+    say({'rows': table.cells(), 'moved': moved, 'stored_and_now': both}, as_json,
+        f'{table.text()}\n{len(moved)} verdicts moved since the answers were stored{told}')
 
 
 # %%
@@ -83,15 +86,33 @@ def records(answers: Annotated[Path, typer.Option(help='answers written by track
 @score.command(epilog='Example: track4d score vlm4d --data VLM4D/data --outputs VLM4D/outputs')
 def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the question files')],
           outputs: Annotated[Path, typer.Option(help='folder of recorded model outputs')],
+          compare: Annotated[list[str], typer.Option(help='two models to test, once for each')] = [],
           as_json: JsonOption = False) -> None:
-    "The published VLM4D table from recorded outputs: three scoring layers, intervals, blind prior."
-    from track4d_ref.vlm4d import LAYERS, render_vlm4d, score_vlm4d, shares
+    "The published VLM4D table from recorded outputs: three scoring layers, intervals, blind prior, paired tests."
+    from track4d_ref.vlm4d import pair_cells, render_vlm4d, result_json, score_vlm4d
+    if len(compare) not in (0, 2): raise InputError('--compare: name two models, as in --compare cot|A --compare cot|B')
     result = score_vlm4d(questions_, outputs, progress=not as_json)
-    counts = lambda answers, layer: {cell: dict(correct=share.correct, total=share.total)
-                                     for cell, share in shares(answers, layer).items()}
-    models = {name: {layer: counts(answers, layer) for layer in LAYERS}
-              for name, answers in result.models.items()}
-    say({'models': models, 'blind': result.blind}, as_json, '' if as_json else render_vlm4d(result, 'text'))
+    pair = tuple(compare) or None
+    found = result_json(result) | ({'compare': pair_cells(result, *pair)} if pair else {})
+    say(found, as_json, '' if as_json else render_vlm4d(result, 'text', pair))
+
+
+# %% [markdown]
+# Others score with a harness. `track4d score harness` writes a task folder for lmms-eval whose functions call our scorer
+# (`25d_harness`), so the two cannot disagree.
+
+# %%
+#| export
+@score.command(epilog='Example: track4d score harness --records runs/clips/questions_00000.jsonl --out runs/task')
+def harness(records_: Annotated[Path, typer.Option('--records', help='record file (JSONL)')],
+            out: OutOption = Path('runs/task'),
+            name: Annotated[str, typer.Option(help='name of the task')] = 'track4d',
+            as_json: JsonOption = False) -> None:
+    "Write an lmms-eval task folder (YAML, functions, questions, videos) whose scores come from this package."
+    from track4d_ref.harness import write_task
+    kept, left_out = write_task(records_, out, name)
+    say({'task': str(out), 'kept': kept, 'left_out': left_out}, as_json,
+        f'{kept} questions in {out}, {left_out} left out; run: lmms_eval --include_path {out} --tasks {name}')
 
 
 # %%
@@ -130,26 +151,34 @@ assert answer[0] == 2 and 'table9' in answer[1]
 # %% [markdown]
 # ## Draw
 #
-# The papers' figures from data.
+# Every figure and table of the papers is redrawn from `results/` and from the published numbers that ship with the project, and one page
+# shows them together. The page lies in the repository as `results/index.html`; `track4d figures --only page --out results` makes it anew.
 
 # %%
 #| export
-@app.command(epilog='Example: track4d figures --out runs/figures')
+@app.command(epilog='Example: track4d figures --out runs/figures; track4d figures --only 4dpqa_table4')
 def figures(out: OutOption = Path('runs/figures'),
-            only: Annotated[str, typer.Option(help='figure2, or all')] = 'all',
+            only: Annotated[str, typer.Option(help='figure2, page, one exhibit, or all')] = 'all',
+            results: Annotated[Path | None, typer.Option(help='folder of results; the shipped ones unless told')] = None,
             data_root: RealDataOption = None,
             as_json: JsonOption = False) -> None:
-    "Draw the papers' figures again: Figure 2 of 4DP-QA on a simulated clip and on the real samples at hand."
+    "Draw the papers' figures and tables again, ours beside the published numbers, and the page of all results."
+    from track4d_ref.paper_figures import EXHIBITS
+    from track4d_ref.reproduce import EXPERIMENTS
+    from track4d_ref.results_page import write_exhibits
     from track4d_ref.tour import write_figures
-    if only not in ('all', 'figure2'): raise InputError(f'--only {only}: no such figure; use figure2 or all')
-    files = write_figures(out, data_root)
+    names = ('all', 'page', 'figure2', *(exhibit.name for exhibit in EXHIBITS))
+    if only not in names: raise InputError(f'--only {only}: no such figure; use {", ".join(names)}')
+    files = write_figures(out, data_root) if only in ('all', 'figure2') else []
+    renderers = {name: experiment.render for name, experiment in EXPERIMENTS.items()}
+    if only != 'figure2': files += write_exhibits(out, only, results, renderers)
     say({'files': [str(file) for file in files]}, as_json, '\n'.join(map(str, files)))
 
 
 # %%
 answer = run_command('figures', '--only', 'figure9')
 draw_terminal([('track4d figures --only figure9', *answer)]); plt.show()
-assert answer[0] == 2 and 'figure9' in answer[1]
+assert answer[0] == 2 and 'figure9' in answer[1] and '4dpqa_table4' in answer[1]
 
 # %%
 assert all('Example: track4d score' in command.epilog for command in score.registered_commands)

@@ -1,4 +1,4 @@
-"""Rewrite the generated tables of README.md: the map of notebooks and the presets. `make readme` runs it."""
+"""Rewrite what is generated from other files: the tables of README.md, and results/index.html if a result has changed."""
 import configparser
 import re
 from pathlib import Path
@@ -40,5 +40,15 @@ def renewed_readme() -> str:
     return renew(renew(text, 'map', notebook_map()), 'presets', preset_table())
 
 
+def renew_results_page() -> None:
+    from track4d_ref.reproduce import EXPERIMENTS
+    from track4d_ref.results_page import results_hash, results_page
+    page = ROOT / 'results' / 'index.html'
+    if page.exists() and results_hash(ROOT / 'results') in page.read_text(encoding='utf-8'): return
+    renderers = {name: experiment.render for name, experiment in EXPERIMENTS.items()}
+    page.write_text(results_page(ROOT / 'results', renderers), encoding='utf-8')
+
+
 if __name__ == '__main__':
+    renew_results_page()
     (ROOT / 'README.md').write_text(renewed_readme(), encoding='utf-8')

@@ -8,7 +8,7 @@ holds its numbers beside `card`, or is a run card whose numbers lie in `extra`. 
 # %% auto #0
 __all__ = ['CARD_FIELDS', 'EMPTY_HASH', 'Renderers', 'PAPERS', 'EXTRA_STYLE', 'card_of', 'missing_fields', 'StoredResult',
            'read_results', 'shown', 'leaves', 'row_tables', 'card_line', 'card_html', 'plain_html', 'result_block',
-           'exhibit_html', 'chips', 'overview', 'results_hash', 'results_page']
+           'exhibit_html', 'chips', 'overview', 'results_hash', 'results_page', 'write_exhibits']
 
 # %% ../nbs/27e_results_page.ipynb #078dec57
 import hashlib
@@ -23,8 +23,8 @@ import matplotlib.pyplot as plt
 from .paper_figures import EXHIBITS, Exhibit, beside_chart, belongs
 from .report import Page, page_html
 from .scoring import render_html
-from .storage import InputError, project_path, read_json
-from .viz import figure_html, use_style
+from .storage import InputError, atomic_path, project_path, read_json
+from .viz import figure_html, figure_png, use_style
 
 CARD_FIELDS = ('command', 'preset', 'seed', 'data_hash', 'code', 'libraries', 'machine')
 EMPTY_HASH = hashlib.sha256().hexdigest()[:16]         # of no files at all: everything was simulated from the seed
@@ -199,3 +199,26 @@ def results_page(folder: Path | str | None = None, renderers: Renderers | None =
     page.heading('Speed, memory and the rest')
     for result in rest: page.add(f'<div class="exhibit">{result_block(result, renderers)}</div>')
     return page_html(page)
+
+# %% ../nbs/27e_results_page.ipynb #5a4a18fb
+def write_exhibits(out: Path | str, only: str = 'all', folder: Path | str | None = None,
+                   renderers: Renderers | None = None) -> list[Path]:
+    """Write exhibits as PNG files, ours beside the paper's too, and index.html; `only` one exhibit, 'page' or 'all'."""
+    out, results, files, pictures = Path(out), read_results(folder), [], {}
+    use_style()
+    for exhibit in EXHIBITS:
+        if only not in ('all', exhibit.name): continue
+        own = [result for result in results if belongs(exhibit, result.stored)]
+        pictures[exhibit.name] = exhibit.draw([result.stored for result in own])
+        for result in own:
+            render = (renderers or {}).get(result.stored.get('experiment'))
+            figure = beside_chart(render(result.stored['result'])) if render else None
+            if figure: pictures[f'{exhibit.name}_{result.name}'] = figure
+    for name, figure in pictures.items():
+        files.append(out / f'{name}.png')
+        with atomic_path(files[-1]) as partial: partial.write_bytes(figure_png(figure, 150))
+        plt.close(figure)
+    if only in ('all', 'page'):
+        files.append(out / 'index.html')
+        with atomic_path(files[-1]) as partial: partial.write_text(results_page(folder, renderers), encoding='utf-8')
+    return files

@@ -10,7 +10,7 @@ made from an older version of the questions."""
 # %% auto #0
 __all__ = ['LAYERS', 'HEALTH', 'Answer', 'wording', 'score_answer', 'Share', 'shares', 'Vlm4dResult', 'score_vlm4d',
            'blind_baseline', 'table_cells', 'of_prompt', 'with_range', 'published_gap', 'health_cells', 'find_model',
-           'paired_verdicts', 'compare_models', 'pair_cells', 'neighbour_cells', 'render_vlm4d']
+           'paired_verdicts', 'compare_models', 'pair_cells', 'neighbour_cells', 'render_vlm4d', 'result_json']
 
 # %% ../nbs/25c_vlm4d.ipynb #c27e56a9
 import random
@@ -252,3 +252,13 @@ def render_vlm4d(result: Vlm4dResult, style: str = 'text', pair: tuple[str, str]
             f'recorded = the judge, letter = its letter, extraction = our reading of the response.')
     blocks = [renderers[style](cells) for cells in tables if len(cells) > 1]
     return f'<p>{head}</p>' + '<br>'.join(blocks) if style == 'html' else '\n\n'.join([head, *blocks])
+
+# %% ../nbs/25c_vlm4d.ipynb #20e7a190
+def result_json(result: Vlm4dResult) -> dict:
+    """Counts per model, layer and cell, the blind prior, questions, duplicates, certificate and published gap."""
+    counts = lambda answers, layer: {cell: dict(correct=share.correct, total=share.total, low=share.interval[0],
+                                                high=share.interval[1]) for cell, share in shares(answers, layer).items()}
+    models = {name: {layer: counts(answers, layer) for layer in LAYERS} for name, answers in result.models.items()}
+    gaps = {name: published_gap(result, name) for name in result.models}
+    return dict(models=models, blind=result.blind, questions=result.questions, duplicates=result.duplicates,
+                health=health_cells(result), published_gap=gaps)
