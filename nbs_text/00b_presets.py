@@ -11,7 +11,7 @@
 # * **Paper** 4DP-QA §4.1, MLLM-4D §4.1 for the published values
 # * **Needs** the standard library
 # * **Time** 5 seconds
-# * **Before this** `00b_storage` for the error type (it is short)
+# * **Before this** `00a_storage` for the error type (it is short)
 
 # %%
 #| export

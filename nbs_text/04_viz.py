@@ -16,7 +16,7 @@
 # * **Paper** the visual language of 4DP-QA's Figures 1 and 2; palette and layout are **[ours]**
 # * **Needs** matplotlib, `cameras`, `clips`, `simulator`
 # * **Time** 30 seconds
-# * **Before this** `01_cameras`, `02_clips`, `03_simulator`
+# * **Before this** `01_cameras`, `02_clips`, `03i_simulator`
 
 # %%
 #| export

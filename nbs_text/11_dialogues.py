@@ -18,7 +18,7 @@
 #   published: ours are marked [ours]**
 # * **Needs** `clips`, `simulator`, `viz`
 # * **Time** 30 seconds
-# * **Before this** `02_clips`, `03_simulator`, `05_tracks`
+# * **Before this** `02_clips`, `03i_simulator`, `05_tracks`
 
 # %%
 #| export

@@ -165,9 +165,35 @@ def test_readme_commands_exist():
 
 
 def test_links_lead_somewhere():
-    for page in (ROOT / 'README.md', ROOT / 'CONTRIBUTING.md'):
+    for page in (ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'PAPER_MAP.md', ROOT / 'CHANGELOG.md', ROOT / 'LOG.md'):
         for target in re.findall(r'\]\(([^)#]+)\)', page.read_text()):
             if not target.startswith('http'): assert (page.parent / target).exists(), f'{page.name}: {target}'
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=name_of)
+def test_links_in_notebooks_lead_somewhere(path):
+    text = '\n'.join(re.sub(r'\$[^$]*\$|`[^`]*`', '', cell.source) for cell in cells(path, 'markdown'))
+    targets = [target for target in re.findall(r'\]\(([^)#\s]+)\)', text) if not target.startswith(('http', 'mailto', 'attachment'))]
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+    stems = {each.stem for each in NOTEBOOKS}
+    named = {name for cell in cells(path, 'markdown') for name in re.findall(r'`(\d\d[a-z]?_[a-z_0-9]+)`', cell.source)}
+    assert [name for name in named if name not in stems] == []
+
+
+def test_commands_named_in_texts_exist():
+    from typer.main import get_command
+    from track4d_ref.cli import app
+    tree = get_command(app)
+    pages = [(path.name, '\n'.join(cell.source for cell in cells(path, 'markdown'))) for path in NOTEBOOKS]
+    pages += [(name, (ROOT / name).read_text()) for name in ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'PAPER_MAP.md')]
+    unknown, checked = [], 0
+    for page, text in pages:
+        for words in re.findall(r'`track4d ((?:[a-z0-9-]+ ?)+)', text):
+            first, *rest = words.split()
+            command, checked = tree.commands.get(first), checked + 1
+            if command is None: unknown.append(f'{page}: track4d {words}')
+            elif hasattr(command, 'commands') and rest and rest[0] not in command.commands: unknown.append(f'{page}: track4d {words}')
+    assert checked > 20 and unknown == []
 
 
 def test_readme_map_names_every_notebook():
