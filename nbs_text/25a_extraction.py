@@ -134,10 +134,11 @@ def starting_text(text: str, choices: dict) -> str:
 
 
 # %% [markdown]
-# One more reading matters: the piece may say clearly that it is **no** answer. "A or C" names two letters; "N/A" and "cannot be
-# determined" name none. The search must stop there, or a rule further down would pick up a stray word from the reasoning and turn an
-# honest refusal into an opinion. `NO_ANSWER` is the mark for that. Of the models at hand pixtral needs it most: asked for a letter
-# without being sure, it writes "$B$ or $C$".
+# One more reading matters: the piece may say clearly that it is **no** answer. "A or C" names two letters;
+# "N/A" and "cannot be determined" name none. The search must stop there, or a rule further down would pick
+# up a stray word from the reasoning and turn an honest refusal into an opinion. `NO_ANSWER` is the mark for
+# that. Of the models at hand pixtral needs it most: asked for a letter without being sure, it writes "$B$
+# or $C$".
 
 # %%
 #| export
@@ -175,10 +176,11 @@ assert read_piece(' is 10', dict(A=1, B=10)) == 'B' and read_piece(' is 0.', dic
 # that yields something. One regular expression that also swallowed its tail would hide a second phrase
 # standing close behind the first.
 #
-# Three strengths of phrases are kept apart. "Final answer", "correct answer" and LaTeX's `\boxed` announce the result. A plain "answer"
-# mostly does. "Option" and "I choose" are weakest, because an explanation walks through the options it rejects: "C: not moving. Option A
-# would need motion." A letter that is rejected in the same breath ("option A is incorrect") is skipped altogether. A few common words of
-# other languages stand beside the English ones, since multilingual models fall back into them.
+# Three strengths of phrases are kept apart. "Final answer", "correct answer" and LaTeX's `\boxed` announce
+# the result. A plain "answer" mostly does. "Option" and "I choose" are weakest, because an explanation
+# walks through the options it rejects: "C: not moving. Option A would need motion." A letter that is
+# rejected in the same breath ("option A is incorrect") is skipped altogether. A few common words of other
+# languages stand beside the English ones, since multilingual models fall back into them.
 
 # %%
 #| export
@@ -274,8 +276,8 @@ assert mentioned('There are two dogs.', dict(A='two cats', B='three')) == ''
 # | `none` | nothing found: counted as wrong **and** counted separately |
 #
 # Only the last 20,000 characters are read **[ours]**: the longest recorded response has a tenth of that,
-# and a model stuck in a loop must not stall the scorer. Full-width and styled letters (Ｂ, 𝐁) become plain ones first. An answer tag is found by two plain searches for
-# the same reason.
+# and a model stuck in a loop must not stall the scorer. Full-width and styled letters (Ｂ, 𝐁) become plain
+# ones first. An answer tag is found by two plain searches for the same reason.
 
 # %%
 #| export
@@ -322,8 +324,8 @@ def whole_text(response: str, choices: dict) -> str:
 
 
 # %% [markdown]
-# Some write the letter first and the verdict behind it: "So, B (right) is the correct answer." Between the two nothing may stand but the
-# option's own text; otherwise "A man is right of it" would be an A.
+# Some write the letter first and the verdict behind it: "So, B (right) is the correct answer." Between the
+# two nothing may stand but the option's own text; otherwise "A man is right of it" would be an A.
 
 # %%
 #| export
@@ -461,9 +463,10 @@ assert all(extract_like_mllm4d(text) == letter for text, letter in vectors.items
 #
 # VLM4D's repository holds, for every model and question, the response and the judge's verdict. Rows are
 # grouped by file; without the data a made-up sample with the same fields takes its place, so that the
-# pictures exist everywhere. The rules were developed on four models (Qwen2.5-VL, VideoLLaMA3,
-# InternVideo2, pixtral) and checked on the others; no rule was changed after looking at those. One idea was dropped: calling a letter
-# void when the text behind it fits another option loses six judged answers for each one it wins.
+# pictures exist everywhere. The rules were developed on four models (Qwen2.5-VL, VideoLLaMA3, InternVideo2,
+# pixtral) and checked on the others; no rule was changed after looking at those. One idea was dropped:
+# calling a letter void when the text behind it fits another option loses six judged answers for each one it
+# wins.
 
 # %%
 def made_up_outputs(seed=7, count=300):

@@ -62,10 +62,11 @@ plt.rcParams.update({'figure.dpi': 90, 'axes.spines.top': False, 'axes.spines.ri
 
 # %% [markdown]
 # A loader's second duty is to refuse what it does not understand. A missing field, a verdict that is no
-# boolean, an option without a letter: each is one sentence with the file, the row and the field in it. Rows that are merely absent are
-# no error; the scorer counts them as missing. A row that stands in the file twice, word for word, counts once; two rows with one id that
-# say different things are refused, because nobody can know which of them was meant. A response or a judge's letter of `null` is read as
-# an empty text: nothing was said, and that is counted too.
+# boolean, an option without a letter: each is one sentence with the file, the row and the field in it. Rows
+# that are merely absent are no error; the scorer counts them as missing. A row that stands in the file
+# twice, word for word, counts once; two rows with one id that say different things are refused, because
+# nobody can know which of them was meant. A response or a judge's letter of `null` is read as an empty
+# text: nothing was said, and that is counted too.
 
 # %%
 #| export

@@ -423,9 +423,9 @@ def compare_models(result: Vlm4dResult, first: str, second: str, cell: str = 'ov
 
 
 # %% [markdown]
-# For two models of special interest `pair_cells` goes through the cells one by one: on how many items they agree, how many both, one or
-# none of them got right, and the exact p. Agreement is the number to look at first: two models with the same accuracy may be right on
-# quite different questions.
+# For two models of special interest `pair_cells` goes through the cells one by one: on how many items they
+# agree, how many both, one or none of them got right, and the exact p. Agreement is the number to look at
+# first: two models with the same accuracy may be right on quite different questions.
 
 # %%
 #| export
@@ -482,8 +482,8 @@ except InputError as error: print(str(error)[:60], '…')
 else: raise AssertionError('an unknown model must be an error')
 
 # %% [markdown]
-# Chain of thought or a direct answer: does it matter for one and the same model? Both prompts met the same questions, so this is a paired
-# comparison too.
+# Chain of thought or a direct answer: does it matter for one and the same model? Both prompts met the same
+# questions, so this is a paired comparison too.
 
 # %%
 twice = Counter(name.split('|')[1] for name in result.models).most_common(1)[0][0]
@@ -545,7 +545,8 @@ def render_vlm4d(result: Vlm4dResult, style: str = 'text', pair: tuple[str, str]
 
 
 # %% [markdown]
-# A program wants the same as numbers: counts per layer and cell, the blind prior, the certificate, and the gap to the published table.
+# A program wants the same as numbers: counts per layer and cell, the blind prior, the certificate, and the
+# gap to the published table.
 
 # %%
 #| export

@@ -43,7 +43,8 @@ from track4d_ref.viz import figure_jpeg, use_style
 # %% [markdown]
 # ## How far did it go
 #
-# For every object present in the reference frame we follow the centre of its box and write down three numbers:
+# For every object present in the reference frame we follow the centre of its box and write down three
+# numbers:
 #
 # | number | meaning |
 # |---|---|
@@ -51,9 +52,9 @@ from track4d_ref.viz import figure_jpeg, use_style
 # | visual (px) | the farthest its visual track gets from where it was in the reference frame |
 # | true motion (px) | the same for its true-motion track |
 #
-# A frame counts only if the object is annotated in it, lies in front of the projecting camera, and that camera is known
-# (some recordings know objects more often than cameras). A visual track may leave the picture and still counts: a parked
-# car we drive past goes far indeed.
+# A frame counts only if the object is annotated in it, lies in front of the projecting camera, and that
+# camera is known (some recordings know objects more often than cameras). A visual track may leave the
+# picture and still counts: a parked car we drive past goes far indeed.
 
 # %%
 #| export
@@ -88,7 +89,8 @@ def object_motions(clip: Clip, reference: int = 0, view_index: int = 0) -> list[
 
 
 # %% [markdown]
-# Parked and driving objects are told apart by their spread; the medians over the parked ones are the numbers to quote.
+# Parked and driving objects are told apart by their spread; the medians over the parked ones are the
+# numbers to quote.
 
 # %%
 #| export
@@ -149,8 +151,8 @@ assert [line.id for line in motions if line.true_motion_px > 10] == [1, 3]
 # %% [markdown]
 # ## Figure 2
 #
-# Left the visual tracks, right the true-motion tracks, both on the image of the reference frame. Every chosen object has
-# a colour, its box and, if there are several of one name, its number. The rest is grey.
+# Left the visual tracks, right the true-motion tracks, both on the image of the reference frame. Every
+# chosen object has a colour, its box and, if there are several of one name, its number. The rest is grey.
 
 # %%
 #| export
@@ -178,7 +180,8 @@ def figure_2(clip: Clip, reference_frame: int = 0, ids: Iterable[int] | None = N
 
 
 # %% [markdown]
-# Grey objects are drawn first, so that coloured ones lie on top. A label that would cover another one moves up.
+# Grey objects are drawn first, so that coloured ones lie on top. A label that would cover another one moves
+# up.
 
 # %%
 #| export
@@ -218,11 +221,12 @@ plt.close(figure)
 # %% [markdown]
 # ## KITTI: parked cars
 #
-# Two seconds of KITTI Tracking sequence 0001. The car drives 22 m; every object annotated in frame 0 is parked. Poses come
-# from the inertial unit, boxes from the labels, and both have errors, so true motion is not exactly zero. It need not be:
-# against a visual displacement of hundreds of pixels, ten are nothing.
+# Two seconds of KITTI Tracking sequence 0001. The car drives 22 m; every object annotated in frame 0 is
+# parked. Poses come from the inertial unit, boxes from the labels, and both have errors, so true motion is
+# not exactly zero. It need not be: against a visual displacement of hundreds of pixels, ten are nothing.
 #
-# The first two frames' pictures are at hand and only frame 0's is needed. Without the data set these cells do nothing.
+# The first two frames' pictures are at hand and only frame 0's is needed. Without the data set these cells
+# do nothing.
 
 # %%
 data = os.environ.get('TRACK4D_DATA')
@@ -246,9 +250,9 @@ if kitti:
 # %% [markdown]
 # ## Aria Digital Twin: fork and spoon
 #
-# Hands toss a salad. The recording calls 45 of its 349 objects "dynamic"; in this sixth of a second two of them move.
-# Cameras are known for two of the six moments, poses of objects for all six: the visual tracks have two points, the
-# true-motion tracks six, because they need one camera only.
+# Hands toss a salad. The recording calls 45 of its 349 objects "dynamic"; in this sixth of a second two of
+# them move. Cameras are known for two of the six moments, poses of objects for all six: the visual tracks
+# have two points, the true-motion tracks six, because they need one camera only.
 
 # %%
 adt_root = Path(data or '.') / 'adt_pinhole'
@@ -267,8 +271,8 @@ if adt:
 # %% [markdown]
 # ## The front page
 #
-# The animation of the README is drawn from a clip of our own, so no licence stands in the way. One of its objects slides
-# through the video like the others; held still, the camera shows that it never moved.
+# The animation of the README is drawn from a clip of our own, so no licence stands in the way. One of its
+# objects slides through the video like the others; held still, the camera shows that it never moved.
 
 # %%
 preset = load_preset('tiny', overrides=('frames=24', 'fps=12'))
@@ -302,4 +306,5 @@ assert len(standing) == 1 and all(line.true_motion_px < 1e-6 < 10 < line.visual_
 #
 # 1. Draw KITTI's Figure 2 from reference frame 10. Which cars are gone, and why?
 # 2. Replace the inertial poses by `trajectory=` an ORB-SLAM3 file. How much true motion do parked cars get?
-# 3. Make the animation of a clip with `camera_program='follow'`: the followed object stands still on the left!
+# 3. Make the animation of a clip with `camera_program='follow'`: the followed object stands still on the
+#    left!

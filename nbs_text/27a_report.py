@@ -6,7 +6,8 @@
 #| default_exp report
 
 # %% [markdown]
-# * **What** a page builder, and the three pictures every report needs: accuracies, the training curve, a question card
+# * **What** a page builder, and the three pictures every report needs: accuracies, the training curve, a
+#   question card
 # * **Why** a result is believed when picture, number and run card stand on one page that can be mailed
 # * **Paper** none; **[ours]**
 # * **Needs** matplotlib
@@ -36,8 +37,9 @@ use_style()
 # %% [markdown]
 # ## A page is a list of parts
 #
-# No template engine: a page has a title and a list of HTML pieces, and every text that comes from data is escaped on the
-# way in. Pictures are embedded, so the file needs nothing beside it and nothing from the network.
+# No template engine: a page has a title and a list of HTML pieces, and every text that comes from data is
+# escaped on the way in. Pictures are embedded, so the file needs nothing beside it and nothing from the
+# network.
 
 # %%
 #| export
@@ -108,9 +110,9 @@ assert '&lt;b&gt;nothing' in text and '2 &lt; 3' in text and '<td>7</td>' in tex
 # %% [markdown]
 # ## Accuracies, with what they must be compared to
 #
-# A lone percentage says nothing. Each line of the chart therefore shows every model on the same questions, its 95 %
-# interval, and a grey tick for chance. The blind model is the one to look at first: whatever it reaches, no video was
-# needed for.
+# A lone percentage says nothing. Each line of the chart therefore shows every model on the same questions,
+# its 95 % interval, and a grey tick for chance. The blind model is the one to look at first: whatever it
+# reaches, no video was needed for.
 
 # %%
 #| export
@@ -150,8 +152,8 @@ assert lines['after training'].low > lines['blind'].high and all(line.chance == 
 # %% [markdown]
 # ## The training curve
 #
-# The raw loss is noisy, so it is drawn thin, with a running mean over it. The dashed line is what a model pays that knows
-# only how often each answer occurs; below it, the video is being used.
+# The raw loss is noisy, so it is drawn thin, with a running mean over it. The dashed line is what a model
+# pays that knows only how often each answer occurs; below it, the video is being used.
 
 # %%
 #| export
@@ -186,7 +188,8 @@ assert np.allclose(running_mean([3.0] * 7), 3) and np.diff(running_mean(losses))
 # %% [markdown]
 # ## The question card
 #
-# A person checks a question in one glance: the clip, the words, the options, the truth in bold, and what each model said.
+# A person checks a question in one glance: the clip, the words, the options, the truth in bold, and what
+# each model said.
 
 # %%
 #| export

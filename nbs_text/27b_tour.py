@@ -51,9 +51,9 @@ use_style()
 # %% [markdown]
 # ## Motion: what slides, and what moves
 #
-# The papers' Figure 2. Every object's centre is tracked twice: by the camera of its own frame (visual track, Eq. 1), and by
-# the camera of the reference frame only (true motion, Eq. 2). Whatever stands still in the world collapses to a dot on the
-# right.
+# The papers' Figure 2. Every object's centre is tracked twice: by the camera of its own frame (visual
+# track, Eq. 1), and by the camera of the reference frame only (true motion, Eq. 2). Whatever stands still
+# in the world collapses to a dot on the right.
 
 # %%
 #| export
@@ -96,8 +96,9 @@ assert moving_objects(clip) == {} or min(moving_objects(clip).values()) > 0.05
 
 
 # %% [markdown]
-# Real video comes next: the first 21 frames of KITTI's sequence 0001, whose parked cars are the papers' own example, and two
-# frames of Aria Digital Twin with 349 objects of which two move. Both are used only where they lie on the disk.
+# Real video comes next: the first 21 frames of KITTI's sequence 0001, whose parked cars are the papers' own
+# example, and two frames of Aria Digital Twin with 349 objects of which two move. Both are used only where
+# they lie on the disk.
 
 # %%
 #| export
@@ -130,8 +131,9 @@ assert real_sections(page, None) == {} and 'left out' in ''.join(page.parts)
 # %% [markdown]
 # ## Questions
 #
-# Training uses free-form answers ("moves forward"): they say what is true without the detour over letters. Held-out questions
-# are multiple choice with four options, built so that no option is more likely than another.
+# Training uses free-form answers ("moves forward"): they say what is true without the detour over letters.
+# Held-out questions are multiple choice with four options, built so that no option is more likely than
+# another.
 
 # %%
 #| export
@@ -174,9 +176,10 @@ assert all(record.choices for _, group in test_pairs for record in group) and no
 # %% [markdown]
 # ## Training, and three tables
 #
-# The vision tower is frozen, as in the paper; ours is the one of `14a_vision`. Its features are computed once per clip, and
-# all questions of a clip share one prefix. Three models answer the same held-out questions: before training, after, and a
-# *blind* one that was trained on the same questions without ever getting a video.
+# The vision tower is frozen, as in the paper; ours is the one of `14a_vision`. Its features are computed
+# once per clip, and all questions of a clip share one prefix. Three models answer the same held-out
+# questions: before training, after, and a *blind* one that was trained on the same questions without ever
+# getting a video.
 
 # %%
 #| export
@@ -223,8 +226,8 @@ assert len(result['rows']['blind']) == sum(len(group) for _, group in test_pairs
 # %% [markdown]
 # ## The page
 #
-# `run_tour` strings the steps together. It says on the terminal where it is, keeps to its time, and writes the report only
-# when everything is done.
+# `run_tour` strings the steps together. It says on the terminal where it is, keeps to its time, and writes
+# the report only when everything is done.
 
 # %%
 #| export
@@ -329,7 +332,8 @@ assert html.count('class="card"') == 2 and 'points above blind' in html and 'dat
 # ## What we proved
 #
 # * Static things have no true motion, on simulated and on real clips.
-# * Three models answer the same held-out questions, and the difference to the blind one comes with its interval.
+# * Three models answer the same held-out questions, and the difference to the blind one comes with its
+#   interval.
 #
 # ## Try it
 #

@@ -11,10 +11,12 @@
 # `None` stands where a paper prints a dash.
 
 # %% [markdown]
-# * **What** the tables of 4DP-QA, LMM-Track4D, MLLM-4D and VLM4D as small objects, read from `data_samples/*_published.json`
-# * **Why** a comparison typed by hand into a figure is wrong sooner or later; here each number stands once, and adds up
-# * **Paper** 4DP-QA Tables 2 to 4; LMM-Track4D's benchmark and history numbers; MLLM-4D's two tables, ladder and data sizes;
-#   VLM4D Table 1 and the data of its Figure 6
+# * **What** the tables of 4DP-QA, LMM-Track4D, MLLM-4D and VLM4D as small objects, read from
+#   `data_samples/*_published.json`
+# * **Why** a comparison typed by hand into a figure is wrong sooner or later; here each number stands once,
+#   and adds up
+# * **Paper** 4DP-QA Tables 2 to 4; LMM-Track4D's benchmark and history numbers; MLLM-4D's two tables,
+#   ladder and data sizes; VLM4D Table 1 and the data of its Figure 6
 # * **Needs** nothing
 # * **Time** 5 seconds
 # * **Before this** `25_scoring`
@@ -22,11 +24,12 @@
 # %% [markdown]
 # ## A printed table
 #
-# Rows are models or settings, columns are what was measured. The file keeps the order of the paper, because a reader with the paper
-# open goes down the same lines. Nothing is rounded again and nothing is filled in.
+# Rows are models or settings, columns are what was measured. The file keeps the order of the paper, because
+# a reader with the paper open goes down the same lines. Nothing is rounded again and nothing is filled in.
 #
-# Three of the four files hold what the papers print. VLM4D's file holds the percentages with all their digits, since they were
-# recomputed from recorded verdicts (`25c_vlm4d`); the paper's own table is those numbers rounded.
+# Three of the four files hold what the papers print. VLM4D's file holds the percentages with all their
+# digits, since they were recomputed from recorded verdicts (`25c_vlm4d`); the paper's own table is those
+# numbers rounded.
 
 # %%
 #| export
@@ -98,9 +101,9 @@ for wrong in (('4DP-QA', 'table9'), ('5DP-QA', 'table2')):
 # %% [markdown]
 # ## Do the tables add up?
 #
-# A table typed from a page has typing errors, and so does the page. Both are found by arithmetic. Overall accuracy on VLM4D must be the
-# mean over its 1,371 real and 445 synthetic questions, whichever paper prints it; every average must lie between the smallest and the
-# largest number it averages.
+# A table typed from a page has typing errors, and so does the page. Both are found by arithmetic. Overall
+# accuracy on VLM4D must be the mean over its 1,371 real and 445 synthetic questions, whichever paper prints
+# it; every average must lie between the smallest and the largest number it averages.
 
 # %%
 def overall_gap(table, real='real', synthetic='synthetic', overall='overall'):
@@ -127,8 +130,9 @@ assert all(abs(gap) < .11 for values in gaps.values() for gap in values.values()
 assert sum(map(len, gaps.values())) == 16 + 16 + 11 + 23 + 22
 
 # %% [markdown]
-# 4DP-QA's category averages are another story. The spatial one is the mean over its questions; the camera and object ones are not, and
-# five rows print an average outside the range of what it averages. We print ours item-weighted and say so.
+# 4DP-QA's category averages are another story. The spatial one is the mean over its questions; the camera
+# and object ones are not, and five rows print an average outside the range of what it averages. We print
+# ours item-weighted and say so.
 
 # %%
 table4 = published_table('4DP-QA', 'table4')
@@ -151,10 +155,10 @@ assert error['all spatial'].max() < .11 and error['all camera'].max() > .5 and o
 # %% [markdown]
 # ## The claims behind the numbers
 #
-# At our scale no value of a paper will come out; an *ordering* may. The orderings worth trying are written here as functions of a
-# table, and the published numbers must satisfy them before ours are asked to. The first says that true-motion tracking alone (III) is
-# the best of the mixtures on VLM4D for every backbone; the second that on the own benchmark standard questions alone (II) are, and that
-# tracking costs a little.
+# At our scale no value of a paper will come out; an *ordering* may. The orderings worth trying are written
+# here as functions of a table, and the published numbers must satisfy them before ours are asked to. The
+# first says that true-motion tracking alone (III) is the best of the mixtures on VLM4D for every backbone;
+# the second that on the own benchmark standard questions alone (II) are, and that tracking costs a little.
 
 # %%
 #| export
@@ -194,12 +198,14 @@ assert [bench.rows['long'][k] + bench.rows['short'][k] for k in range(4)] == lis
 # %% [markdown]
 # ## What we proved
 #
-# * Each printed overall on VLM4D is the item-weighted mean, in every paper; 4DP-QA's camera and object averages are not.
+# * Each printed overall on VLM4D is the item-weighted mean, in every paper; 4DP-QA's camera and object
+#   averages are not.
 # * The orderings we set out to reproduce hold in the published numbers, for every backbone.
 # * The benchmark of LMM-Track4D adds up: 98 long and 428 short dialogues, 526 in all.
 #
 # ## Try it
 #
-# 1. Compare the rows that 4DP-QA, MLLM-4D and VLM4D share (Qwen2.5-VL-7B, GPT-4o). Which of them agree, and what does that say about
-#    the judge?
-# 2. How large must the difference of two rows of Table 3 be before an exact test on 1,816 questions can see it?
+# 1. Compare the rows that 4DP-QA, MLLM-4D and VLM4D share (Qwen2.5-VL-7B, GPT-4o). Which of them agree, and
+#    what does that say about the judge?
+# 2. How large must the difference of two rows of Table 3 be before an exact test on 1,816 questions can see
+#    it?

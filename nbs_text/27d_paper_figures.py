@@ -12,8 +12,10 @@
 
 # %% [markdown]
 # * **What** `EXHIBITS`, a list of what the papers show, and functions that draw each of it again
-# * **Why** a reader with the paper open should find the same table here, with the published number, ours, and the reason for the difference
-# * **Paper** 4DP-QA Tables 1 to 4; LMM-Track4D's benchmark and history; MLLM-4D Tables 1 and 2, ladder, Figure 5; VLM4D Table 1, Figure 6
+# * **Why** a reader with the paper open should find the same table here, with the published number, ours,
+#   and the reason for the difference
+# * **Paper** 4DP-QA Tables 1 to 4; LMM-Track4D's benchmark and history; MLLM-4D Tables 1 and 2, ladder,
+#   Figure 5; VLM4D Table 1, Figure 6
 # * **Needs** nothing; results of this project are drawn where they exist
 # * **Time** 10 seconds
 # * **Before this** `27c_published`, `26_experiments`
@@ -21,11 +23,13 @@
 # %% [markdown]
 # ## Dots on lines
 #
-# Nearly all tables of the papers have the same shape: models down the side, a few accuracies across. A bar chart of sixteen models is a
-# fence; dots on lines let the eye run down one colour. Rows of the paper's own method are set in bold and rows that only guess stand
-# where they belong, since everything is compared with them.
+# Nearly all tables of the papers have the same shape: models down the side, a few accuracies across. A bar
+# chart of sixteen models is a fence; dots on lines let the eye run down one colour. Rows of the paper's own
+# method are set in bold and rows that only guess stand where they belong, since everything is compared with
+# them.
 #
-# One drawing function therefore serves all of them. It takes the rows, the columns to show, and the names to emphasise.
+# One drawing function therefore serves all of them. It takes the rows, the columns to show, and the names
+# to emphasise.
 
 # %%
 #| export
@@ -75,9 +79,10 @@ plt.close('all')
 # %% [markdown]
 # ## 4DP-QA
 #
-# Table 1 counts the sources, Table 2 holds the benchmark, Table 3 the transfer to VLM4D, Table 4 the mixtures. Table 4 is the one with
-# an argument in it, so it is drawn as two panels: what a mixture does on the own benchmark, and what it does on somebody else's. The
-# best point of each line carries a ring. They are in different places: standard questions win at home, true motion wins away.
+# Table 1 counts the sources, Table 2 holds the benchmark, Table 3 the transfer to VLM4D, Table 4 the
+# mixtures. Table 4 is the one with an argument in it, so it is drawn as two panels: what a mixture does on
+# the own benchmark, and what it does on somebody else's. The best point of each line carries a ring. They
+# are in different places: standard questions win at home, true motion wins away.
 
 # %%
 #| export
@@ -131,8 +136,8 @@ plt.close('all')
 # %% [markdown]
 # ## LMM-Track4D
 #
-# Little is known: the size of its benchmark, and what the history of a dialogue is worth on late turns. The second is drawn with the
-# differences written between the bars, because they are the claim.
+# Little is known: the size of its benchmark, and what the history of a dialogue is worth on late turns. The
+# second is drawn with the differences written between the bars, because they are the claim.
 
 # %%
 #| export
@@ -173,9 +178,10 @@ plt.close('all')
 # %% [markdown]
 # ## MLLM-4D
 #
-# Its two tables have the shape above. The ladder is drawn as steps with the sampling error of 1,371 questions around the VLM4D line: the
-# last two steps lie within it, and nothing in the paper resolves them. Figure 5 shows accuracy against the amount of data; only the ends
-# of its curves are stated in words, so only those are drawn.
+# Its two tables have the shape above. The ladder is drawn as steps with the sampling error of 1,371
+# questions around the VLM4D line: the last two steps lie within it, and nothing in the paper resolves them.
+# Figure 5 shows accuracy against the amount of data; only the ends of its curves are stated in words, so
+# only those are drawn.
 
 # %%
 #| export
@@ -227,8 +233,9 @@ assert max(steps[4] - steps[3], steps[3] - steps[2]) < error < steps[1] - steps[
 # %% [markdown]
 # ## VLM4D
 #
-# The benchmark all three are judged on. Table 1 is 23 models under chain of thought; Figure 6 compares with direct output for the 22
-# models that have both. Connected dots show it at a glance: thinking aloud helps some models and hurts as many.
+# The benchmark all three are judged on. Table 1 is 23 models under chain of thought; Figure 6 compares with
+# direct output for the 22 models that have both. Connected dots show it at a glance: thinking aloud helps
+# some models and hurts as many.
 
 # %%
 #| export
@@ -258,8 +265,9 @@ plt.close('all')
 # %% [markdown]
 # ## Ours beside the paper's
 #
-# An experiment of this project renders its result as cells of a table. Columns that end in "(ours)" and "(paper)" are pairs, and a pair
-# can be drawn without knowing what it means. Cells may carry an interval behind the number, "81.3 (79.0–83.5)".
+# An experiment of this project renders its result as cells of a table. Columns that end in "(ours)" and
+# "(paper)" are pairs, and a pair can be drawn without knowing what it means. Cells may carry an interval
+# behind the number, "81.3 (79.0–83.5)".
 
 # %%
 #| export
@@ -316,8 +324,9 @@ assert beside_chart([('a', 'b'), ('1', '2')]) is None and numbers_in('+1.5 (-0.3
 # %% [markdown]
 # ## The list of exhibits
 #
-# Each line: paper, item, what it shows, how our scale differs, and the function. `belongs` decides which stored result goes with which
-# exhibit, by the sentence in which an experiment names its source. Nothing has to be registered twice.
+# Each line: paper, item, what it shows, how our scale differs, and the function. `belongs` decides which
+# stored result goes with which exhibit, by the sentence in which an experiment names its source. Nothing
+# has to be registered twice.
 
 # %%
 #| export
