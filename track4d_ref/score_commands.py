@@ -92,11 +92,11 @@ def figures(out: OutOption = Path('runs/figures'),
             as_json: JsonOption = False) -> None:
     "Draw the papers' figures and tables again, ours beside the published numbers, and the page of all results."
     from track4d_ref.paper_figures import EXHIBITS
+    names = ('all', 'page', 'figure2', *(exhibit.name for exhibit in EXHIBITS))
+    if only not in names: raise InputError(f'--only {only}: no such figure; use {", ".join(names)}')
     from track4d_ref.reproduce import EXPERIMENTS
     from track4d_ref.results_page import write_exhibits
     from track4d_ref.tour import write_figures
-    names = ('all', 'page', 'figure2', *(exhibit.name for exhibit in EXHIBITS))
-    if only not in names: raise InputError(f'--only {only}: no such figure; use {", ".join(names)}')
     files = write_figures(out, data_root) if only in ('all', 'figure2') else []
     renderers = {name: experiment.render for name, experiment in EXPERIMENTS.items()}
     if only != 'figure2': files += write_exhibits(out, only, results, renderers)
