@@ -12,6 +12,7 @@ Modules:
 - `track4d_ref.exports`: The same records for five trainers, with videos beside them, a check that opens every file, and a data card.
 - `track4d_ref.extraction`: Reading an option letter out of free text with rules that fit on one page
 - `track4d_ref.facts`: What is true of a segment and clear enough to be asked: question types 1 to 7 of 4DP-QA.
+- `track4d_ref.geometry_encoder`: A small video encoder in the spirit of L4P: depth, flow, camera motion, and every token's visual, true-motion and 3D track.
 - `track4d_ref.grpo`: Sample a group of answers, reward each, and make the better-than-average ones likelier: all of it on one screen.
 - `track4d_ref.harness`: Records become an lmms-eval task folder whose scores come from this package, so the two cannot disagree
 - `track4d_ref.headsets`: ADT and HOT3D as recorded: csv tables of poses, fisheye lenses, meshes; and a calibration that belongs to somebody else.
