@@ -20,6 +20,7 @@ Modules:
 - `track4d_ref.kubric`: Rigid objects that collide, rendered by Blender: a camera that looks backwards along z and a depth that is none.
 - `track4d_ref.measurements`: Everything the questions of a clip need, measured once: centres, distances, pixels, visibility, scale.
 - `track4d_ref.motion`: From continuous geometry to words: how 4DP-QA's labels are measured, and when a case is too close to call.
+- `track4d_ref.optimizers`: What is trained, by which rule, how fast, and in which precision.
 - `track4d_ref.oracle`: A second opinion on every answer, from depth, masks and cameras alone: it never sees an object's pose.
 - `track4d_ref.oskra`: OSK-RA: object slots, a kinematic prior, ray anchors and a bounded residual give four metric 3D states.
 - `track4d_ref.packing`: One clip, many questions: the video is read once, each question as if it were alone. Exactly equal to separate samples.
