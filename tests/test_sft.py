@@ -1,4 +1,5 @@
 """Training: equal gradients for any accumulation, exact resume, frozen means frozen, and refusals before work is lost."""
+import sys
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -10,9 +11,10 @@ from track4d_ref import sft
 from track4d_ref.packing import ClipExample
 from track4d_ref.patches import Video
 from track4d_ref.presets import load_preset
-from track4d_ref.sft import (BatchOrder, ClipFeeder, TrainPlan, load_checkpoint, make_optimizers, plan_from_preset, schedule, train, train_step,
-                             trainable, write_log)
-from track4d_ref.storage import InputError, read_json
+from track4d_ref.processes import Processes
+from track4d_ref.sft import (LOG_FIELDS, BatchOrder, ClipFeeder, TrainPlan, gradient_of_step, live_log, loss_scale, plan_from_preset,
+                             train, train_step, trainable, write_log)
+from track4d_ref.storage import InputError
 from track4d_ref.tokens import train_tokenizer
 from track4d_ref.vlm import build_vlm
 
@@ -49,36 +51,91 @@ def test_accumulation_does_not_change_the_gradient(parts):
     def one(accumulation):
         model = fresh(); feeder = ClipFeeder(model, TOKENIZER, EXAMPLES, 999, False)
         sgd = torch.optim.SGD([p for _, p in trainable(model)], lr=1.0); sgd.param_groups[0]['initial_lr'] = 1.0
-        loss = train_step(model, feeder, np.arange(7), [sgd], TrainPlan(accumulation=accumulation, clip=1e9), 1.0)
+        loss, norm = train_step(model, feeder, np.arange(7), [sgd], TrainPlan(accumulation=accumulation, clip=1e9), 1.0)
+        assert norm > 0
         return loss, model
     (loss_a, a), (loss_b, b) = one(1), one(parts)
     assert abs(loss_a - loss_b) < 1e-5
     assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(a.parameters(), b.parameters()))
 
 
+@pytest.mark.parametrize('count', [2, 5, 9])
+def test_shares_of_processes_add_up(count):
+    def gradient(processes):
+        model = fresh(); feeder = ClipFeeder(model, TOKENIZER, EXAMPLES, 999, False)
+        loss = gradient_of_step(model, feeder, np.arange(7), TrainPlan(accumulation=3), loss_scale('float32', model.device), processes)
+        return loss, torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()])
+    (whole_loss, whole), parts = gradient(Processes()), [gradient(Processes(number, count)) for number in range(count)]
+    assert abs(sum(loss for loss, _ in parts) - whole_loss) < 1e-5
+    torch.testing.assert_close(sum(part for _, part in parts), whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('optimizer, precision', [('adamw', 'bfloat16'), ('muon', 'bfloat16'), ('adamw8bit', 'float32'), ('adamw', 'float16')])
+def test_it_learns_in_half_precision_and_with_eight_bits(optimizer, precision):
+    if optimizer == 'adamw8bit': pytest.importorskip('bitsandbytes')
+    plan = TrainPlan(steps=60, batch_clips=8, learning_rate=1e-2, optimizer=optimizer, precision=precision)
+    model = fresh(); losses = [row['loss'] for row in train(model, TOKENIZER, EXAMPLES, plan, progress=False).rows]
+    assert np.mean(losses[-5:]) < 0.5 * losses[0] and all(p.dtype == torch.float32 for p in model.parameters())
+
+
 class Killed(Exception): pass
 
 
-@pytest.mark.parametrize('kind', ['adamw', 'muon'])
-@pytest.mark.parametrize('frozen', [False, True])
-def test_resume_is_exact(tmp_path, kind, frozen):
-    plan = TrainPlan(steps=9, batch_clips=5, save_every=1, optimizer=kind, freeze_vision=frozen, accumulation=2)
+@pytest.mark.parametrize('kind, precision, frozen', [('adamw', 'float32', False), ('muon', 'float32', True), ('muon', 'bfloat16', False),
+                                                     ('adamw', 'float16', True), ('adamw8bit', 'float32', True)])
+def test_resume_is_exact(tmp_path, kind, precision, frozen):
+    if kind == 'adamw8bit': pytest.importorskip('bitsandbytes')
+    plan = TrainPlan(steps=9, batch_clips=5, save_every=2, optimizer=kind, precision=precision, freeze_vision=frozen, accumulation=2)
     whole = fresh(); train(whole, TOKENIZER, EXAMPLES, plan, progress=False)
     for stop in (*sorted(np.random.default_rng(3).choice(np.arange(1, 9), 3, replace=False).tolist()), None):
         def check(state):
             if state.step == stop: raise Killed
         broken = fresh()
+        torch.rand(stop or 1)                                      # random numbers drawn elsewhere change nothing
         try: train(broken, TOKENIZER, EXAMPLES, plan, tmp_path, resume=True, progress=False, on_step=check)
         except Killed: assert not same(whole, broken)
     assert same(whole, broken)
-    assert (tmp_path / 'log.csv').read_text().splitlines()[0] == 'step,loss,rate,seconds,dialogues'
+    assert (tmp_path / 'log.csv').read_text().splitlines()[0] == 'step,loss,norm,rate,seconds,dialogues'
     assert len((tmp_path / 'log.csv').read_text().splitlines()) == 10
+
+
+def test_dropout_is_resumed_too(tmp_path):
+    def noisy():
+        model = fresh()
+        for module in model.modules():
+            if hasattr(module, 'attention_dropout'): module.attention_dropout = 0.3
+        return model
+    plan = TrainPlan(steps=6, batch_clips=4, save_every=1)
+    whole, calm, broken = noisy(), fresh(), noisy()
+    train(whole, TOKENIZER, EXAMPLES, plan, progress=False); train(calm, TOKENIZER, EXAMPLES, plan, progress=False)
+    def check(state):
+        if state.step == 3: raise Killed
+    with pytest.raises(Killed): train(broken, TOKENIZER, EXAMPLES, plan, tmp_path, resume=True, progress=False, on_step=check)
+    torch.rand(7)
+    train(broken := noisy(), TOKENIZER, EXAMPLES, plan, tmp_path, resume=True, progress=False)
+    assert same(whole, broken) and not same(whole, calm)
+
+
+def test_training_leaves_the_global_random_state_alone():
+    torch.manual_seed(8); expected = torch.rand(2); torch.manual_seed(8)
+    train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=1), progress=False)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_starting_anew_forgets_old_checkpoints(tmp_path):
+    train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=5), tmp_path, progress=False)
+    train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2), tmp_path, progress=False)
+    assert [path.name for path in (tmp_path / 'checkpoint').iterdir()] == ['step-00000002']
+    state = train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2), tmp_path, resume=True, progress=False)
+    assert state.step == 2                                           # finished: nothing is trained again
 
 
 def test_resume_refuses_another_plan_or_model(tmp_path):
     train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2), tmp_path, progress=False)
     with pytest.raises(InputError, match='learning_rate'):
         train(fresh(), TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2, learning_rate=5e-4), tmp_path, resume=True, progress=False)
+    with pytest.raises(InputError, match='data'):
+        train(fresh(), TOKENIZER, EXAMPLES[1:5], TrainPlan(steps=2), tmp_path, resume=True, progress=False)
     other = build_vlm(load_preset('tiny', ('text_layers=2', 'text_width=48', 'text_heads=2')), TOKENIZER)
     with pytest.raises(InputError, match='another model'):
         train(other, TOKENIZER, EXAMPLES[:4], TrainPlan(steps=2), tmp_path, resume=True, progress=False)
@@ -124,19 +181,16 @@ def test_two_runs_are_equal_and_another_seed_is_not():
     assert same(models[0], models[1]) and not same(models[0], models[2])
 
 
-def test_muon_takes_the_matrices_of_layers_only():
-    model = fresh()
-    adamw, muon = make_optimizers(trainable(model), 'muon', 1e-3, 0.0)
-    inside = {id(p) for p in muon.param_groups[0]['params']}
-    assert all(p.ndim == 2 for p in muon.param_groups[0]['params']) and muon.param_groups[0]['lr'] == 1e-2
-    assert id(model.lm_head.weight) not in inside and len(inside) + sum(len(g["params"]) for g in adamw.param_groups) == len(list(model.parameters()))
-
-
-def test_mistakes_are_named(tmp_path):
-    with pytest.raises(InputError, match='optimizer'): make_optimizers(trainable(fresh()), 'sgd', 1e-3, 0.0)
+def test_mistakes_are_named():
     with pytest.raises(InputError, match='nothing to train'): train(fresh(), TOKENIZER, [], TrainPlan(), progress=False)
-    with pytest.raises(InputError, match='sample clip 1'): train(fresh(), TOKENIZER, EXAMPLES[1:2], TrainPlan(), most_tokens=20, progress=False)
-    with pytest.raises(InputError, match='no such file'): load_checkpoint(tmp_path, fresh(), [], TrainPlan())
+    with pytest.raises(InputError, match='sample clip 1'):
+        train(fresh(), TOKENIZER, EXAMPLES[1:2], TrainPlan(), most_tokens=20, progress=False)
+    with pytest.raises(InputError, match="optimizer 'sgd'"):
+        train(fresh(), TOKENIZER, EXAMPLES[:2], TrainPlan(optimizer='sgd'), progress=False)
+    with pytest.raises(InputError, match="precision 'int8'"):
+        train(fresh(), TOKENIZER, EXAMPLES[:2], TrainPlan(precision='int8'), progress=False)
+    with pytest.raises(InputError, match="logger 'paper'"):
+        train(fresh(), TOKENIZER, EXAMPLES[:2], TrainPlan(), progress=False, logger='paper')
 
 
 def test_loss_that_explodes_is_reported():
@@ -145,11 +199,11 @@ def test_loss_that_explodes_is_reported():
     with pytest.raises(InputError, match='learning_rate'): train(model, TOKENIZER, EXAMPLES[:2], TrainPlan(steps=1), progress=False)
 
 
-def test_plan_and_schedule():
+def test_plan_follows_the_preset():
     preset = load_preset('tiny')
     plan = plan_from_preset(preset, seconds=0, steps=7)
     assert plan.learning_rate == preset.learning_rate and plan.batch_clips == preset.batch_clips and plan.steps == 7 and plan.seconds == 0
-    assert [schedule(x, 0.1) for x in (0, 0.05, 0.1)] == [0, 0.5, 1] and schedule(1.0, 0.1) < 1e-12 < schedule(0.99, 0.1)
+    assert (plan.optimizer, plan.precision, plan.accumulation) == (preset.optimizer, preset.precision, preset.accumulation)
 
 
 def test_order_covers_every_epoch_and_can_be_entered_anywhere():
@@ -160,7 +214,43 @@ def test_order_covers_every_epoch_and_can_be_entered_anywhere():
     assert BatchOrder(lengths, 4, seed=2)[7].tolist() == order[7].tolist()
 
 
+ROW = dict(zip(LOG_FIELDS, (1, 2.5, 0.7, 0.1, 0.2, 3)))
+
+
 def test_log_is_csv(tmp_path):
-    write_log(tmp_path / 'log.csv', [dict(step=1, loss=2.5, rate=0.1, seconds=0.2, dialogues=3)])
-    assert (tmp_path / 'log.csv').read_text().splitlines() == ['step,loss,rate,seconds,dialogues', '1,2.5,0.1,0.2,3']
+    write_log(tmp_path / 'log.csv', [ROW])
+    assert (tmp_path / 'log.csv').read_text().splitlines() == ['step,loss,norm,rate,seconds,dialogues', '1,2.5,0.7,0.1,0.2,3']
     assert not [p for p in tmp_path.iterdir() if 'partial' in p.name]
+
+
+def test_tensorboard_gets_every_step_once_over_a_resume(tmp_path):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    def check(state):
+        if state.step == 3: raise Killed
+    plan = TrainPlan(steps=5, batch_clips=4, save_every=2)
+    with pytest.raises(Killed):
+        train(fresh(), TOKENIZER, EXAMPLES, plan, tmp_path, resume=True, progress=False, on_step=check, logger='tensorboard')
+    state = train(fresh(), TOKENIZER, EXAMPLES, plan, tmp_path, resume=True, progress=False, logger='tensorboard')
+    events = EventAccumulator(str(tmp_path / 'tensorboard')).Reload()
+    assert set(events.Tags()['scalars']) == set(LOG_FIELDS[1:])
+    assert [event.step for event in events.Scalars('loss')] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose([event.value for event in events.Scalars('loss')], [row['loss'] for row in state.rows], rtol=1e-5)
+
+
+def test_trackio_is_told_the_plan_and_every_row(tmp_path, monkeypatch):
+    calls = []
+    stub = type(sys)('trackio')
+    stub.init = lambda **given: calls.append(('init', given['name'], given['config']['steps'], given['resume']))
+    stub.log = lambda values, step: calls.append(('log', step, values['loss'], sorted(values)))
+    stub.finish = lambda: calls.append(('finish',))
+    monkeypatch.setitem(sys.modules, 'trackio', stub)
+    with live_log('trackio', tmp_path / 'run 7', TrainPlan(steps=4)) as send: send(ROW)
+    assert calls == [('init', 'run 7', 4, 'allow'), ('log', 1, 2.5, sorted(LOG_FIELDS[1:])), ('finish',)]
+
+
+@pytest.mark.parametrize('kind', ['tensorboard', 'trackio'])
+def test_missing_logger_is_named(tmp_path, monkeypatch, kind):
+    for name in ('trackio', 'tensorboard', 'torch.utils.tensorboard'): monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=f'pip install {kind}'):
+        with live_log(kind, tmp_path, TrainPlan()): pass

@@ -6,6 +6,7 @@ Modules:
 - `track4d_ref.apidis`: A basketball court: boxes in pixels, times with commas, and no calibration.
 - `track4d_ref.aria`: A room of 349 known objects seen from glasses: exact depth, masks and poses, and only two things that move.
 - `track4d_ref.cameras`: The pinhole projection Π(K, T, X), poses, rays and Plücker lines; one set of conventions for the whole project.
+- `track4d_ref.checkpoints`: The state of a run on disk, so that a process killed at any moment goes on to the same last bit.
 - `track4d_ref.clips`: The record everything starts from: what the cameras saw, where they were, and where every object was.
 - `track4d_ref.dialogue_sets`: Four kinds of history, a split that never cuts a scene, 526 dialogues in the published proportions, and their file.
 - `track4d_ref.dialogues`: Questions about one thing, turn after turn; some are answered in words, some with four metric 3D states.
@@ -28,6 +29,7 @@ Modules:
 - `track4d_ref.patches`: Video on its way into the model: patches in Qwen2.5-VL's order, exact token counts, and time in the rotary positions.
 - `track4d_ref.point_tracks`: Stereo4D and TAPVid-3D track points, not objects; each becomes a tiny object that can be asked about.
 - `track4d_ref.prefix_attention`: Many questions behind one video: every question looks at the prefix and at itself, and no product is computed in vain.
+- `track4d_ref.processes`: One step shared by several cards: each takes some of the clips, the gradients are added, and all make the same move.
 - `track4d_ref.programs`: How cameras and objects move: each motion has a name, a size that shows, and exact poses.
 - `track4d_ref.published`: Every number the three papers print, kept as data, so that ours can stand beside it and arithmetic can check it.
 - `track4d_ref.questions`: From facts to questions: thirteen types, balanced answers, four forms; one call asks a clip everything it can be asked.

@@ -41,6 +41,7 @@ class Preset:
     vision_layers: int; vision_width: int; vision_heads: int
     train_clips: int; eval_clips: int
     questions_per_type: int; batch_clips: int
+    optimizer: str; precision: str; accumulation: int
     learning_rate: float; weight_decay: float; warmup_fraction: float; gradient_clip: float
     train_seconds: float
     seed: int
