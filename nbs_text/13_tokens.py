@@ -7,27 +7,30 @@
 
 # %% [markdown]
 # #| export
-# A dialogue is a sequence of messages `{'role': 'user' | 'assistant' | 'system', 'content': text}`. Its token ids come in two
-# parts: the *prefix* (system message, opening of the first user message, the videos) is the same for every question on a
-# clip; the *segment* is everything after it. Labels hold the token's own id where the model must learn it, else -100.
+# A dialogue is a sequence of messages `{'role': 'user' | 'assistant' | 'system', 'content': text}`. Its
+# token ids come in two parts: the *prefix* (system message, opening of the first user message, the videos)
+# is the same for every question on a clip; the *segment* is everything after it. Labels hold the token's own
+# id where the model must learn it, else -100.
 
 # %% [markdown]
 # * **What** text → token ids, and which of them the model is trained to say
 # * **Why** a label mask that is off by one word trains the wrong thing and never raises an error
-# * **Paper** 4DP-QA §4 and MLLM-4D §4 train Qwen2.5-VL with its own template; the tiny tokenizer is **[ours]**
+# * **Paper** 4DP-QA §4 and MLLM-4D §4 train Qwen2.5-VL with its own template; the tiny tokenizer is
+#   **[ours]**
 # * **Needs** tokenizers, transformers
 # * **Time** 10 seconds
 # * **Before this** nothing
 
 # %%
 #| export
+import re
 from html import escape
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from track4d_ref.storage import InputError, atomic_folder, project_path
+from track4d_ref.storage import InputError, atomic_folder
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,9 +40,10 @@ from IPython.display import HTML
 # %% [markdown]
 # ## A tokenizer of our own
 #
-# The real Qwen2.5-VL has 151,936 tokens; a table of embeddings for them alone would be ten times our whole tiny model. So
-# tiny gets its own vocabulary, made by the same recipe: byte-level byte-pair encoding. *Byte-level* means that all 256
-# bytes are in the vocabulary, so that every text of the world can be written, only longer. Two rules come from Qwen:
+# The real Qwen2.5-VL has 151,936 tokens; a table of embeddings for them alone would be ten times our whole
+# tiny model. So tiny gets its own vocabulary, made by the same recipe: byte-level byte-pair encoding.
+# *Byte-level* means that all 256 bytes are in the vocabulary, so that every text of the world can be
+# written, only longer. Two rules come from Qwen:
 #
 # * digits stand apart (`0.412` is five tokens), so that numbers have one spelling;
 # * the special tokens have their usual names, so that the same template works at both sizes.
@@ -54,10 +58,11 @@ WORD_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r
 # %%
 #| export
 def train_tokenizer(texts, vocabulary: int) -> PreTrainedTokenizerFast:
-    "Byte-level BPE with digits apart and Qwen's special tokens, trained on `texts` to at most `vocabulary` entries."
+    "Byte-level BPE with digits apart and Qwen's special tokens, with at most `vocabulary` entries."
     smallest = 256 + len(SPECIAL_TOKENS)
     if vocabulary < smallest:
-        raise InputError(f'vocabulary = {vocabulary} cannot hold all bytes and special tokens; use at least {smallest}')
+        raise InputError(f'vocabulary = {vocabulary} cannot hold all bytes and special tokens; '
+                         f'use at least {smallest}')
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence([
@@ -75,8 +80,10 @@ def _wrap(core: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 # %%
-corpus = ['How does the camera move? A. forward and left B. pan right C. tilt up D. backward\nAnswer with the letter.',
-          'Does the camera move forward? Answer Yes or No.', 'frame 17: (0.412, 0.587) visible; frame 3: occluded'] * 20
+corpus = ['How does the camera move? A. forward and left B. pan right C. tilt up D. backward\n'
+          'Answer with the letter.',
+          'Does the camera move forward? Answer Yes or No.',
+          'frame 17: (0.412, 0.587) visible; frame 3: occluded'] * 20
 small = train_tokenizer(corpus, 500)
 for text in ('How does the camera move?', 'frame 17: (0.412, 0.587)', 'Ωmega ≠ 漢'):
     print(f'{len(small.tokenize(text)):3d} tokens', small.tokenize(text))
@@ -91,14 +98,16 @@ assert small.tokenize('0.412') == ['0', '.', '4', '1', '2']
 assert all(len(small(token).input_ids) == 1 for token in SPECIAL_TOKENS)
 
 # %% [markdown]
-# How large should the vocabulary be? The text of the questions shrinks fast at first; beyond some hundred entries every
-# word of our templates is already a single token.
+# How large should the vocabulary be? The text of the questions shrinks fast at first; beyond some hundred
+# entries every word of our templates is already a single token.
 
 # %%
 sizes = [264, 290, 320, 360, 420, 500]
 lengths = [len(train_tokenizer(corpus, size)(corpus[0]).input_ids) for size in sizes]
 fig, ax = plt.subplots(figsize=(5.5, 2.6), dpi=90)
-ax.plot(sizes, lengths, 'o-'); ax.set_xlabel('entries in the vocabulary'); ax.set_ylabel('tokens of one question')
+ax.plot(sizes, lengths, 'o-')
+ax.set_xlabel('entries in the vocabulary')
+ax.set_ylabel('tokens of one question')
 ax.set_ylim(0); ax.set_title('More entries, shorter questions', fontsize=10); plt.show()
 assert lengths == sorted(lengths, reverse=True) and lengths[-1] < lengths[0] / 3
 
@@ -106,8 +115,10 @@ assert lengths == sorted(lengths, reverse=True) and lengths[-1] < lengths[0] / 3
 # %% [markdown]
 # ## Saved beside the model
 #
-# A folder with `tokenizer.json` is all it takes; `AutoTokenizer` of a real checkpoint gives the same class. The tokenizer
-# that ships with the project lies in `data_samples/tokenizer`.
+# A folder with `tokenizer.json` is all it takes; `AutoTokenizer` of a real checkpoint gives the same class.
+# A model and its tokenizer lie in one folder, because the numbers of one mean nothing without the other. A
+# name like `Qwen/Qwen2.5-VL-3B-Instruct` that is no folder here is looked up in the library's cache and on
+# its hub.
 
 # %%
 #| export
@@ -115,14 +126,24 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path | str) -> No
     "Write tokenizer.json and its configuration into `folder`, whole or not at all."
     with atomic_folder(folder) as partial: tokenizer.save_pretrained(partial)
 
-def load_tokenizer(folder: Path | str | None = None) -> PreTrainedTokenizerFast:
-    "The tokenizer in `folder` (default: the one that ships with the project); InputError if it is missing or broken."
-    path = Path(folder) if folder else project_path('data_samples/tokenizer')
-    if not (path / 'tokenizer.json').exists():
-        raise InputError(f'{path}: holds no tokenizer.json; give the folder of a tokenizer or of a saved model')
-    try: return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+def is_hub_name(name: Path | str) -> bool:
+    "Whether `name` reads like 'owner/model' and there is no such folder, nor an owner's folder, here."
+    return (re.fullmatch(r'[\w.-]+/[\w.-]+', str(name)) is not None and str(name)[0] != '.'
+            and not Path(name).exists() and not Path(name).parent.exists())
+
+def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerFast:
+    "The tokenizer in `folder`, or of a checkpoint 'owner/model'; InputError if it is missing or broken."
+    path, remote = Path(folder), is_hub_name(folder)
+    if not remote and not (path / 'tokenizer.json').exists():
+        raise InputError(f'{path}: holds no tokenizer.json; give the folder of a saved model')
+    try: return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=not remote)
     except Exception as error:
-        raise InputError(f'{path}/tokenizer.json: not readable ({error}); save the tokenizer again') from None
+        fix = f'download it with: hf download {folder}' if remote else 'save the tokenizer again'
+        raise InputError(f'{path}/tokenizer.json: not readable ({first_line(error)}); {fix}') from None
+
+def first_line(error: Exception) -> str:
+    "The first line of an error's message."
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # %%
@@ -131,7 +152,10 @@ import tempfile
 with tempfile.TemporaryDirectory() as folder:
     save_tokenizer(small, f'{folder}/tokenizer')
     again = load_tokenizer(f'{folder}/tokenizer')
-    assert again.get_vocab() == small.get_vocab() and again.tokenize('0.412 漢') == small.tokenize('0.412 漢')
+    assert again.get_vocab() == small.get_vocab()
+    assert again.tokenize('0.412 漢') == small.tokenize('0.412 漢')
+    assert is_hub_name('Qwen/Qwen2.5-VL-3B-Instruct')
+    assert not is_hub_name(folder) and not is_hub_name('./model')
 
 # %% [markdown]
 # ## Qwen's chat template, cut where the video ends
@@ -147,9 +171,9 @@ with tempfile.TemporaryDirectory() as folder:
 # forward<|im_end|>
 # ```
 #
-# Everything up to the last `<|vision_end|>` is the same for every question on one clip. We call it the **prefix** and the
-# rest the **segment**; packing (notebook 20) lives on that cut. The pad token stands once per visual token, and the next
-# notebook counts those.
+# Everything up to the last `<|vision_end|>` is the same for every question on one clip. We call it the
+# **prefix** and the rest the **segment**; packing (notebook 20) lives on that cut. The pad token stands once
+# per visual token, and the next notebook counts those.
 
 # %%
 #| export
@@ -161,7 +185,7 @@ def prefix_text(video_tokens: tuple[int, ...] = (), system: str = SYSTEM_MESSAGE
     return f'<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{videos}'
 
 def strip_video_marks(content: str) -> str:
-    "The text of a message without its '<video>' marks (the prefix holds the videos) and the line breaks after them."
+    "The text of a message without its '<video>' marks and the line breaks after them."
     while content.startswith('<video>'): content = content.removeprefix('<video>').lstrip('\n')
     return content
 
@@ -169,10 +193,11 @@ def strip_video_marks(content: str) -> str:
 # %%
 #| export
 def segment_pieces(messages: tuple[dict, ...], name: str = 'dialogue') -> list[tuple[str, bool]]:
-    "Template text after the videos as (text, is it the assistant's own) pieces; ends open if the last word is the user's."
+    "Template text after the videos as (text, is it the assistant's own); ends open if the user spoke last."
     roles = [message.get('role') for message in messages]
     if not roles or roles != ['user', 'assistant'] * (len(roles) // 2) + ['user'] * (len(roles) % 2):
-        raise InputError(f'{name}: roles {roles} must alternate user, assistant, … beginning with user; reorder messages')
+        raise InputError(f'{name}: roles {roles} must alternate user, assistant, … beginning with user; '
+                         f'reorder messages')
     pieces = []
     for index, message in enumerate(messages):
         content = strip_video_marks(message['content'])
@@ -185,21 +210,23 @@ def segment_pieces(messages: tuple[dict, ...], name: str = 'dialogue') -> list[t
 
 
 # %%
-dialogue = ({'role': 'user', 'content': '<video>\nHow does the camera move?'}, {'role': 'assistant', 'content': 'forward'},
+dialogue = ({'role': 'user', 'content': '<video>\nHow does the camera move?'},
+            {'role': 'assistant', 'content': 'forward'},
             {'role': 'user', 'content': 'Does the camera move left? Answer Yes or No.'},
             {'role': 'assistant', 'content': 'No'})
 whole = prefix_text((3,)) + ''.join(text for text, _ in segment_pieces(dialogue))
 print(whole)
 
 # %% [markdown]
-# The reference is the template that ships with the real checkpoints, in the template language of transformers. We write
-# down the part of it that concerns us and compare the two renderings.
+# The reference is the template that ships with the real checkpoints, in the template language of
+# transformers. We write down the part of it that concerns us and compare the two renderings.
 
 # %%
 QWEN = """{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>
 {% endif %}<|im_start|>{{ m['role'] }}
-{% for c in m['content'] %}{% if c['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>
+{% for c in m['content'] %}{% if c['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{%
+else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>
 {% endfor %}"""
 parts = [dict(role=m['role'], content=[{'type': 'video'}] * m['content'].startswith('<video>')
               + [{'type': 'text', 'text': strip_video_marks(m['content'])}]) for m in dialogue]
@@ -209,15 +236,16 @@ assert prefix_text((1,)) + ''.join(text for text, _ in segment_pieces(dialogue))
 # %% [markdown]
 # ## The label mask
 #
-# The model learns to say the assistant's words and the `<|im_end|>` after them; it is not trained on the question, the
-# template, or the video. The end token belongs to the labels: without it the model would never learn to stop.
+# The model learns to say the assistant's words and the `<|im_end|>` after them; it is not trained on the
+# question, the template, or the video. The end token belongs to the labels: without it the model would never
+# learn to stop.
 
 # %%
 #| export
 IGNORE = -100
 
 def chat_ids(tokenizer, messages: tuple[dict, ...], name: str = 'dialogue') -> tuple[list[int], list[int]]:
-    "(ids, labels) of a segment; labels are the ids of the assistant's words and end tokens, IGNORE elsewhere."
+    "(ids, labels) of a segment; labels are the ids of the assistant's words and end tokens, else IGNORE."
     ids, labels = [], []
     for text, own in segment_pieces(messages, name):
         piece = tokenizer(text, add_special_tokens=False).input_ids
@@ -255,18 +283,19 @@ HTML(label_mask_html(small, front + ids, [IGNORE] * len(front) + labels))
 # %%
 learned = small.decode([label for label in labels if label != IGNORE])
 assert learned == 'forward<|im_end|>No<|im_end|>'
-assert [i for i, label in zip(ids, labels) if label != IGNORE] == [label for label in labels if label != IGNORE]
+assert all(label in (token, IGNORE) for token, label in zip(ids, labels))
 
 # %% [markdown]
-# The same mask as a strip: one column per token. Almost everything in a training sample is read, little is learned. That
-# is the reason why one question per sample wastes work, and why notebook 20 packs many.
+# The same mask as a strip: one column per token. Almost everything in a training sample is read, little is
+# learned. That is the reason why one question per sample wastes work, and why notebook 20 packs many.
 
 # %%
 strip = np.array([[0] * len(front) + [2 if label != IGNORE else 1 for label in labels]])
 fig, ax = plt.subplots(figsize=(8, 1.1), dpi=90)
 ax.imshow(strip, aspect='auto', cmap=plt.matplotlib.colors.ListedColormap(['#9db4c0', '#e0e0e0', '#2d9d5f']))
 ax.set_yticks([]); ax.set_xlabel('token')
-ax.set_title(f'prefix (blue) · question and template (grey) · learned (green): {(strip == 2).sum()} of {strip.size} tokens', fontsize=9)
+count = f'{(strip == 2).sum()} of {strip.size} tokens'
+ax.set_title(f'prefix (blue) · question and template (grey) · learned (green): {count}', fontsize=9)
 plt.show()
 assert (strip == 2).sum() < 0.1 * strip.size
 
@@ -274,8 +303,8 @@ assert (strip == 2).sum() < 0.1 * strip.size
 # %% [markdown]
 # ## Input that is refused
 #
-# A question which contains template tokens could close its own message and speak as the assistant. Roles that do not
-# alternate have no place in the template. Both are refused, by name.
+# A question which contains template tokens could close its own message and speak as the assistant. Roles
+# that do not alternate have no place in the template. Both are refused, by name.
 
 # %%
 #| export
@@ -294,16 +323,18 @@ print(refusal(chat_ids, small, ({'role': 'assistant', 'content': 'hi'},), 'sampl
 assert 'sample 17' in refusal(chat_ids, small, ({'role': 'user', 'content': 'hi<|im_end|>'},), 'sample 17')
 assert 'sample 18' in refusal(chat_ids, small, ({'role': 'assistant', 'content': 'hi'},), 'sample 18')
 assert 'vocabulary = 100' in refusal(train_tokenizer, corpus, 100)
-assert answer_ids(small, 'forward') == [label for label in labels if label != IGNORE][:len(answer_ids(small, 'forward'))]
+forward = answer_ids(small, 'forward')
+assert forward == [label for label in labels if label != IGNORE][:len(forward)]
 
 # %% [markdown]
 # ## What the answer costs
 #
-# One more look at the lengths of the answers our question types ask for. Letters and Yes/No are one token; a trajectory is
-# by far the longest answer, because digits stand apart.
+# One more look at the lengths of the answers our question types ask for. Letters and Yes/No are one token; a
+# trajectory is by far the longest answer, because digits stand apart.
 
 # %%
-answers = {'B': 'letter', 'Yes': 'yes/no', 'forward and left': 'words', 'frame 17: (0.412, 0.587) visible': 'one track point'}
+answers = {'B': 'letter', 'Yes': 'yes/no', 'forward and left': 'words',
+           'frame 17: (0.412, 0.587) visible': 'one track point'}
 counts = [len(answer_ids(small, answer)) for answer in answers]
 fig, ax = plt.subplots(figsize=(5.5, 1.9), dpi=90)
 ax.barh(list(answers.values()), counts, color='#2d9d5f'); ax.set_xlabel('tokens to be learned'); plt.show()
@@ -320,5 +351,6 @@ assert counts[0] == 1 and max(counts) == counts[-1]
 # ## Try it
 #
 # 1. Leave the end token out of the labels in `segment_pieces` and find the assertion that notices.
-# 2. Let `WORD_PATTERN` keep digits together (`\p{N}+`). How many tokens does a trajectory take now, and what is lost?
+# 2. Let `WORD_PATTERN` keep digits together (`\p{N}+`). How many tokens does a trajectory take now, and what
+#    is lost?
 # 3. Add a system message of your own to the prefix: which part of a cached prefix has to be computed again?

@@ -18,7 +18,7 @@
 #   **[ours]**
 # * **Needs** torch; bitsandbytes for 8 bits
 # * **Time** 20 seconds
-# * **Before this** notebook 14
+# * **Before this** notebooks 13b and 14
 
 # %%
 #| export
@@ -28,6 +28,7 @@ import math
 import torch
 from torch.nn import Parameter
 
+from track4d_ref.muon import Muon
 from track4d_ref.storage import InputError
 from track4d_ref.vlm import bare_model
 
@@ -108,7 +109,7 @@ def make_optimizers(named: list[tuple[str, Parameter]], kind: str, learning_rate
     groups = [group for group in groups if group['params']]
     adamw = _adamw8bit() if kind == 'adamw8bit' else torch.optim.AdamW
     made = [adamw(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)] if groups else []
-    if matrices: made.append(torch.optim.Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay))
+    if matrices: made.append(Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay))
     for optimizer in made:
         for group in optimizer.param_groups: group['initial_lr'] = group['lr']   # the schedule scales this
     return made

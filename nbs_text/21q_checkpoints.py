@@ -218,7 +218,7 @@ def fingerprint(model: torch.nn.Module) -> int:
         crc = zlib.crc32(f'{name} {tuple(parameter.shape)}'.encode() + start, crc)
     return crc
 
-def save_checkpoint(folder: Path | str, step: int, model: torch.nn.Module, optimizers: list, state: dict,
+def write_checkpoint(folder: Path | str, step: int, model: torch.nn.Module, optimizers: list, state: dict,
                     identity: dict) -> None:
     "Write the checkpoint of `step`, unless it is there; `identity` is what a resuming run must agree on."
     if (Path(folder) / f'step-{step:08d}').exists(): return
@@ -234,7 +234,7 @@ def save_checkpoint(folder: Path | str, step: int, model: torch.nn.Module, optim
 
 # %%
 #| export
-def load_checkpoint(folder: Path | str, model: torch.nn.Module, optimizers: list, identity: dict) -> dict:
+def read_checkpoint(folder: Path | str, model: torch.nn.Module, optimizers: list, identity: dict) -> dict:
     "Fill model and optimisers from the newest checkpoint; returns its state. InputError if it does not fit."
     newest = newest_checkpoint(folder)
     if newest is None: raise InputError(f'{folder}: holds no checkpoint; start without resuming')
@@ -265,10 +265,10 @@ PLAN = {'seed': 0}
 
 def run(folder, stop):
     model, optimizers = toy('muon')
-    losses = load_checkpoint(folder, model, optimizers, PLAN)['losses'] if newest_checkpoint(folder) else []
+    losses = read_checkpoint(folder, model, optimizers, PLAN)['losses'] if newest_checkpoint(folder) else []
     while len(losses) < 40:
         losses.append(toy_step(model, optimizers)); step = len(losses)
-        if step % 5 == 0: save_checkpoint(folder, step, model, optimizers, {'losses': losses}, PLAN)
+        if step % 5 == 0: write_checkpoint(folder, step, model, optimizers, {'losses': losses}, PLAN)
         if step == stop: os.kill(os.getpid(), signal.SIGKILL)
 
 def lives(folder, stops):
@@ -276,7 +276,7 @@ def lives(folder, stops):
         process = multiprocessing.get_context('fork').Process(target=run, args=(folder, stop))
         process.start(); process.join()
     model, optimizers = toy('muon')
-    return load_checkpoint(folder, model, optimizers, PLAN)['losses'], weights_of(model)
+    return read_checkpoint(folder, model, optimizers, PLAN)['losses'], weights_of(model)
 
 with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as four:
     whole, pieces = lives(one, [None]), lives(four, [13, 24, 31, None])
@@ -296,9 +296,9 @@ assert whole[0] == pieces[0] and torch.equal(whole[1], pieces[1]) and left == ['
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    save_checkpoint(folder, 1, *toy(), {}, {'learning_rate': 0.01})
+    write_checkpoint(folder, 1, *toy(), {}, {'learning_rate': 0.01})
     def answer(where, made, rate):
-        try: load_checkpoint(where, *made, {'learning_rate': rate}); return 'accepted'
+        try: read_checkpoint(where, *made, {'learning_rate': rate}); return 'accepted'
         except InputError as error: return str(error).replace(folder, 'run')
     said = [answer(folder, toy(), 0.02), answer(folder, toy(width=73), 0.01),
             answer(f'{folder}/nowhere', toy(), 0.01), answer(folder, toy(), 0.01)]

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from track4d_ref.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from track4d_ref.checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
 from track4d_ref.optimizers import apply_gradients, loss_scale, make_optimizers, mixed, schedule, trainable
 from track4d_ref.packing import (ClipExample, PackedBatch, collate, length_batches, naming_loss, pack,
                                  packed_loss, tower_states, visual_features)
@@ -331,6 +331,19 @@ def data_checksum(feeder: ClipFeeder) -> int:
     for row in feeder.rows: crc = zlib.crc32(row.ids.numpy().tobytes(), crc)
     return crc
 
+def save_checkpoint(folder: Path | str, model, optimizers: list, state: TrainState, plan: TrainPlan,
+                    data: int = 0) -> None:
+    "Write weights, optimisers and state as the newest checkpoint in `folder`."
+    write_checkpoint(folder, state.step, model, optimizers, asdict(state), {**asdict(plan), 'data': data})
+
+def load_checkpoint(folder: Path | str, model, optimizers: list, plan: TrainPlan, data: int = 0) -> TrainState:
+    "Fill model and optimisers from the newest checkpoint in `folder`; a new state if there is none."
+    if newest_checkpoint(folder) is None: return TrainState()
+    return TrainState(**read_checkpoint(folder, model, optimizers, {**asdict(plan), 'data': data}))
+
+
+# %%
+#| export
 def train(model, tokenizer, examples: list[ClipExample], plan: TrainPlan, out: Path | str | None = None,
           resume: bool = False, most_tokens: int = 8192, progress: bool = True,
           on_step: Callable[[TrainState], None] | None = None, logger: str = 'none',
@@ -344,14 +357,13 @@ def train(model, tokenizer, examples: list[ClipExample], plan: TrainPlan, out: P
     named = trainable(model, plan.freeze_vision, plan.train_merger)
     same_start([parameter for _, parameter in named], processes)
     optimizers = make_optimizers(named, plan.optimizer, plan.learning_rate, plan.weight_decay)
-    identity, state = {**asdict(plan), 'data': data_checksum(feeder)}, TrainState()
-    if out and resume and newest_checkpoint(out / 'checkpoint'):
-        state = TrainState(**load_checkpoint(out / 'checkpoint', model, optimizers, identity))
+    data, state = data_checksum(feeder), TrainState()
+    if out and resume: state = load_checkpoint(out / 'checkpoint', model, optimizers, plan, data)
     wait(processes)                                           # nobody writes while another still reads
     if out and not resume and processes.leads: shutil.rmtree(out / 'checkpoint', ignore_errors=True)
     def keep() -> None:
         if not out or not processes.leads: return
-        save_checkpoint(out / 'checkpoint', state.step, model, optimizers, asdict(state), identity)
+        save_checkpoint(out / 'checkpoint', model, optimizers, state, plan, data)
         write_log(out / 'log.csv', state.rows)
     model.train()
     with live_log(logger if processes.leads else 'none', out, plan, state.step) as send:
@@ -392,6 +404,9 @@ def _run(feeder, optimizers, plan, state, keep, progress, send, on_step, process
             if plan.save_every and state.step % plan.save_every == 0: keep()
             if on_step: on_step(state)
 
+
+# %%
+#| export
 def _log_row(state, loss, norm, rate, feeder, indices) -> dict:
     dialogues = sum(len(feeder.examples[i].dialogues) for i in indices)
     norm = norm if math.isfinite(norm) else 0.0                     # float16 has left out this step

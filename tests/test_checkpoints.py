@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from track4d_ref import checkpoints
-from track4d_ref.checkpoints import (checkpoint_folder, fingerprint, flat_state, fill_state, load_checkpoint, newest_checkpoint,
-                                     save_checkpoint)
+from track4d_ref.checkpoints import (checkpoint_folder, fingerprint, flat_state, fill_state, read_checkpoint, newest_checkpoint,
+                                     write_checkpoint)
 from track4d_ref.optimizers import OPTIMIZERS, apply_gradients, loss_scale, make_optimizers
 from track4d_ref.storage import InputError
 
@@ -39,9 +39,9 @@ def test_memory_of_optimizers_survives(kind, tmp_path):
     if kind == 'adamw8bit': pytest.importorskip('bitsandbytes')
     model, optimizers = made(kind)
     for _ in range(3): step(model, optimizers)
-    save_checkpoint(tmp_path, 3, model, optimizers, {'a': [1, 2.5]}, {'seed': 0})
+    write_checkpoint(tmp_path, 3, model, optimizers, {'a': [1, 2.5]}, {'seed': 0})
     other, fresh = made(kind, seed=9)
-    assert load_checkpoint(tmp_path, other, fresh, {'seed': 0}) == {'a': [1, 2.5]} and same(model, other)
+    assert read_checkpoint(tmp_path, other, fresh, {'seed': 0}) == {'a': [1, 2.5]} and same(model, other)
     for _ in range(3): step(model, optimizers); step(other, fresh)
     assert same(model, other)
 
@@ -59,14 +59,14 @@ def test_flat_state_is_flat_and_comes_back():
 def test_only_trained_weights_are_saved_and_frozen_ones_are_recognised(tmp_path):
     model, optimizers = made()
     model[0].weight.requires_grad_(False)
-    save_checkpoint(tmp_path, 1, model, optimizers, {}, {})
+    write_checkpoint(tmp_path, 1, model, optimizers, {}, {})
     from safetensors.torch import load_file
     assert '0.weight' not in load_file(tmp_path / 'step-00000001' / 'weights.safetensors')
     other, fresh = made(seed=5)
     other[0].weight.requires_grad_(False)
-    with pytest.raises(InputError, match='another model'): load_checkpoint(tmp_path, other, fresh, {})
+    with pytest.raises(InputError, match='another model'): read_checkpoint(tmp_path, other, fresh, {})
     with torch.no_grad(): other[0].weight.copy_(model[0].weight)
-    load_checkpoint(tmp_path, other, fresh, {})
+    read_checkpoint(tmp_path, other, fresh, {})
     assert same(model, other) and fingerprint(model) == fingerprint(other)
 
 
@@ -74,18 +74,18 @@ def test_newest_counts_and_older_ones_go(tmp_path):
     model, optimizers = made()
     assert newest_checkpoint(tmp_path) is None and newest_checkpoint(tmp_path / 'absent') is None
     (tmp_path / 'notes.txt').write_text('mine')
-    for number in (2, 9, 10): save_checkpoint(tmp_path, number, model, optimizers, {'step': number}, {})
+    for number in (2, 9, 10): write_checkpoint(tmp_path, number, model, optimizers, {'step': number}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'step-00000010']
     (tmp_path / '.step-00000011.partial-x').mkdir(); (tmp_path / 'step-99').mkdir()         # left by a killed process; not ours
-    assert load_checkpoint(tmp_path, model, optimizers, {}) == {'step': 10}
+    assert read_checkpoint(tmp_path, model, optimizers, {}) == {'step': 10}
 
 
 def test_failure_while_saving_keeps_the_old_one(tmp_path, monkeypatch):
     model, optimizers = made()
-    save_checkpoint(tmp_path, 1, model, optimizers, {}, {})
+    write_checkpoint(tmp_path, 1, model, optimizers, {}, {})
     def full(*_): raise OSError('no space left on device')
     monkeypatch.setattr(checkpoints, 'write_json', full)
-    with pytest.raises(OSError): save_checkpoint(tmp_path, 2, model, optimizers, {}, {})
+    with pytest.raises(OSError): write_checkpoint(tmp_path, 2, model, optimizers, {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ['step-00000001']
 
 
@@ -94,15 +94,15 @@ def test_failure_while_saving_keeps_the_old_one(tmp_path, monkeypatch):
                                           (lambda f: (f / 'state.json').write_text('{'), 'not valid JSON')])
 def test_spoiled_checkpoints_are_told(tmp_path, spoil, words):
     model, optimizers = made()
-    save_checkpoint(tmp_path, 1, model, optimizers, {}, {}); spoil(tmp_path / 'step-00000001')
-    with pytest.raises(InputError, match=words): load_checkpoint(tmp_path, model, optimizers, {})
+    write_checkpoint(tmp_path, 1, model, optimizers, {}, {}); spoil(tmp_path / 'step-00000001')
+    with pytest.raises(InputError, match=words): read_checkpoint(tmp_path, model, optimizers, {})
 
 
 def test_another_plan_names_the_key(tmp_path):
     model, optimizers = made()
-    save_checkpoint(tmp_path, 1, model, optimizers, {}, {'rate': 0.1, 'seed': 3})
-    with pytest.raises(InputError, match='rate = 0.1, not 0.2'): load_checkpoint(tmp_path, model, optimizers, {'rate': 0.2, 'seed': 3})
-    with pytest.raises(InputError, match='no checkpoint'): load_checkpoint(tmp_path / 'x', model, optimizers, {})
+    write_checkpoint(tmp_path, 1, model, optimizers, {}, {'rate': 0.1, 'seed': 3})
+    with pytest.raises(InputError, match='rate = 0.1, not 0.2'): read_checkpoint(tmp_path, model, optimizers, {'rate': 0.2, 'seed': 3})
+    with pytest.raises(InputError, match='no checkpoint'): read_checkpoint(tmp_path / 'x', model, optimizers, {})
 
 
 def save_all_the_time(folder):
@@ -110,7 +110,7 @@ def save_all_the_time(folder):
     for number in range(1, 10_000):
         with torch.no_grad():
             for parameter in model.parameters(): parameter.fill_(number)
-        save_checkpoint(folder, number, model, optimizers, {'step': number}, {})
+        write_checkpoint(folder, number, model, optimizers, {'step': number}, {})
 
 
 @needs_fork
@@ -121,7 +121,7 @@ def test_killed_while_saving(tmp_path):
         process.start()
         while newest_checkpoint(tmp_path) is None: time.sleep(0.01)
         time.sleep(seconds); os.kill(process.pid, signal.SIGKILL); process.join()
-        number = load_checkpoint(tmp_path, model, optimizers, {})['step']
+        number = read_checkpoint(tmp_path, model, optimizers, {})['step']
         assert all(bool((parameter == number).all()) for parameter in model.parameters())
         checkpoints.shutil.rmtree(tmp_path)
         tmp_path.mkdir()

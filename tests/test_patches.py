@@ -1,4 +1,6 @@
 """Patches in Qwen2.5-VL's order, exact counts, refusals that help, and time in the positions."""
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,29 @@ def test_video_processor_of_the_library_agrees():
     assert torch.allclose(video_to_patches(video, LAYOUT), theirs['pixel_values_videos'], atol=1e-5)
 
 
+def test_whole_processor_of_the_library_agrees():
+    pytest.importorskip('torchvision', reason='the library needs torchvision for its video processor')
+    from transformers import Qwen2_5_VLProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+    from track4d_ref.patches import Video
+    from track4d_ref.presets import load_preset
+    from track4d_ref.tokens import prefix_ids, train_tokenizer
+    from track4d_ref.vlm import build_vlm, video_inputs, video_token_counts
+    tokenizer = train_tokenizer(['How does the camera move?'] * 5, 300)
+    model = build_vlm(load_preset('tiny'), tokenizer)
+    videos = (Video('a', film(6, 84, 112), 0.5), Video('b', film(4, 56, 140, 1), 0.5))
+    processor = Qwen2_5_VLProcessor(Qwen2VLImageProcessorPil(), tokenizer, Qwen2VLVideoProcessor(do_resize=False))
+    text = '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n' + 2 * '<|vision_start|><|video_pad|><|vision_end|>'
+    theirs = processor(text=[text], videos=[torch.as_tensor(video.frames).permute(0, 3, 1, 2) for video in videos], fps=2.0,
+                       do_sample_frames=False, return_tensors='pt')
+    ours = video_inputs(model, videos)
+    assert theirs['input_ids'][0].tolist() == prefix_ids(tokenizer, video_token_counts(model, videos))
+    assert torch.allclose(theirs['pixel_values_videos'], ours['pixel_values_videos'], atol=1e-5)
+    assert theirs['video_grid_thw'].tolist() == ours['video_grid_thw'].tolist()
+    assert [float(value) for value in theirs['second_per_grid_ts']] == ours['second_per_grid_ts'].tolist()
+
+
 @pytest.mark.parametrize('shape, fix', [((5, 56, 84), 'use 4 frames'), ((1, 56, 84), 'use 2 frames'), ((4, 50, 84), '56 x 84'),
                                         ((4, 56, 100), '56 x 112'), ((4, 9, 28), '28 x 28'), ((0, 56, 84), 'use 2 frames')])
 def test_uneven_videos_are_refused_with_the_fix(shape, fix):
@@ -80,6 +105,21 @@ def test_frames_are_spread_and_keep_both_ends():
 def test_too_long_names_sample_and_fix():
     with pytest.raises(InputError, match='sample kitti.*9,216.*8,192.*frames'): refuse_if_too_long('kitti', 9216, 310, 8192)
     assert refuse_if_too_long('kitti', 7000, 1192, 8192) is None
+
+
+@pytest.mark.parametrize('shape', [(36, 448, 896), (32, 448, 448), (64, 112, 1120)])
+def test_the_fix_it_names_is_enough(shape):
+    layout, text = PatchLayout(), 310
+    tokens = lambda frames, height, width: layout.tokens(layout.grid(frames, height, width))
+    with pytest.raises(InputError) as caught: refuse_if_too_long('a', tokens(*shape), text, 1500, layout, shape)
+    frames, _, height, width, new_height, new_width = map(int, re.findall(r'\d+', str(caught.value).split('; ')[1]))
+    assert (height, width) == shape[1:] and tokens(frames, *shape[1:]) + text <= 1500
+    assert tokens(shape[0], new_height, new_width) + text <= 1500
+
+
+@pytest.mark.parametrize('visual, text', [(0, 900), (64, 900)])
+def test_too_much_text_is_told(visual, text):
+    with pytest.raises(InputError, match='shorten its text'): refuse_if_too_long('a', visual, text, 800)
 
 
 def test_positions_by_hand():

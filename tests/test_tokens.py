@@ -1,11 +1,13 @@
 """The tokenizer loses nothing, the template is Qwen's, and only the assistant's words are learned."""
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unicodedata import normalize
 
 from track4d_ref.storage import InputError
-from track4d_ref.tokens import (IGNORE, SPECIAL_TOKENS, answer_ids, chat_ids, label_mask_html, load_tokenizer, prefix_ids, prefix_text,
+from track4d_ref.tokens import (IGNORE, SPECIAL_TOKENS, answer_ids, chat_ids, is_hub_name, label_mask_html, load_tokenizer, prefix_ids, prefix_text,
                                 save_tokenizer, segment_pieces, strip_video_marks, train_tokenizer)
 
 CORPUS = ['How does the camera move? A. forward B. pan right', 'frame 17: (0.412, 0.587) visible', 'Answer Yes or No.'] * 7
@@ -51,6 +53,13 @@ def test_missing_and_broken_tokenizer(tmp_path):
     with pytest.raises(InputError, match='tokenizer.json'): load_tokenizer(tmp_path)
     (tmp_path / 'tokenizer.json').write_text('{not json')
     with pytest.raises(InputError, match='not readable'): load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize('name, remote', [('Qwen/Qwen2.5-VL-3B-Instruct', True), ('runs', False), ('./runs/model', False), ('a/b/c', False),
+                                          ('../models/tiny', False), ('tests/nothing', False), ('two words/model', False)])
+def test_names_of_the_hub_are_told_from_folders(name, remote, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    assert is_hub_name(name) == remote
 
 
 @pytest.mark.parametrize('content, bare', [('<video>\nWhy?', 'Why?'), ('<video><video>\nWhy?', 'Why?'), ('Why?', 'Why?'), ('<video>', '')])

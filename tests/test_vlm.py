@@ -74,6 +74,34 @@ def test_broken_folders_give_one_sentence(model, tmp_path):
     with pytest.raises(InputError, match='cannot be read'): load_vlm(tmp_path / 'm')
 
 
+def test_a_checkpoint_of_the_hub_that_is_not_here_names_the_fix(monkeypatch):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    with pytest.raises(InputError, match='hf download nobody/no-such-model'): load_vlm('nobody/no-such-model')
+
+
+@pytest.mark.parametrize('name, least, most', [('tiny', 2e6, 4e6), ('small', 2e7, 6e7)])
+def test_sizes_of_the_presets(name, least, most):
+    with torch.device('meta'): model = build_vlm(load_preset(name), TOKENIZER)
+    assert least < sum(parameter.numel() for parameter in model.parameters()) < most
+
+
+def test_the_real_size_on_meta_tensors():
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    rope = dict(rope_type='default', rope_theta=1e6, mrope_section=rope_sections(128))
+    text = dict(vocab_size=151936, hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=2,
+                rope_parameters=rope)
+    vision = dict(depth=32, hidden_size=1280, num_heads=16, intermediate_size=3420, out_hidden_size=2048, fullatt_block_indexes=[7, 15, 23, 31])
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+    with torch.device('meta'): model = Qwen2_5_VLForConditionalGeneration(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3_754_622_976      # as the published checkpoint
+    assert video_token_counts(model, (film(32, 448, 448),)) == (4096,)
+
+
+def test_too_long_is_refused_by_name(model):
+    with pytest.raises(InputError, match='sample film 0.*frames instead of 1200'):
+        model_inputs(model, TOKENIZER, [((film(1200, 56, 112),), user('How?'))])
+
+
 def test_token_counts_match_the_tower(model):
     videos = (film(4, 56, 140), film(2, 84, 28, seed=1))
     features = model.model.visual(video_inputs(model, videos)['pixel_values_videos'], video_inputs(model, videos)['video_grid_thw']).pooler_output

@@ -38,10 +38,10 @@ def grouped(records: Iterable[Record]) -> list[list[Record]]:
 def fitted_video(name: str, frames: np.ndarray, times_s: np.ndarray, preset: Preset) -> Video:
     "The frames at the preset's resolution with their mean spacing in seconds."
     spacing_s = float(np.diff(times_s).mean()) if len(times_s) > 1 else 1.0 / preset.fps
-    if frames.shape[1:3] != (preset.resolution, preset.resolution): frames = resize_frames(frames, preset.resolution, preset.resolution)
-    return Video(name, frames, spacing_s)
+    return Video(name, resize_frames(frames, preset.resolution, preset.resolution), spacing_s)
 
-def make_example(records: list[Record], clip: Clip, preset: Preset, asking: bool = False, blind: bool = False) -> ClipExample:
+def make_example(records: list[Record], clip: Clip, preset: Preset, asking: bool = False,
+                 blind: bool = False) -> ClipExample:
     "The example of records that share a video; `asking` leaves the answers out, `blind` the video."
     first = records[0]
     video = fitted_video(clip.id, record_video(first, clip), clip.times_s[list(first.segment)], preset)
@@ -57,10 +57,12 @@ def record_files(path: Path | str) -> list[Path]:
     "The record file itself, or all JSONL files directly in a folder; InputError if there is none."
     path = Path(path)
     files = sorted(path.glob('*.jsonl')) if path.is_dir() else [path]
-    if not files or not files[0].exists(): raise InputError(f'{path}: no record file (JSONL); make one with track4d data questions')
+    if not files or not files[0].exists():
+        raise InputError(f'{path}: no record file (JSONL); make one with track4d data questions')
     return files
 
-def examples_from_files(path: Path | str, preset: Preset, asking: bool = False, blind: bool = False) -> tuple[list[ClipExample], list[list[Record]]]:
+def examples_from_files(path: Path | str, preset: Preset, asking: bool = False,
+                        blind: bool = False) -> tuple[list[ClipExample], list[list[Record]]]:
     "All examples of a record file or a folder of them, and the records behind each."
     examples, behind = [], []
     for file in record_files(path):
@@ -69,7 +71,8 @@ def examples_from_files(path: Path | str, preset: Preset, asking: bool = False, 
             behind.append(records)
     return examples, behind
 
-def examples_from_questions(clip: Clip, questions: list[Question], preset: Preset) -> tuple[list[ClipExample], list[list[Record]]]:
+def examples_from_questions(clip: Clip, questions: list[Question],
+                            preset: Preset) -> tuple[list[ClipExample], list[list[Record]]]:
     "The same from a clip and its questions in memory."
     behind = grouped(record_from_question(question, clip.id, clip.id) for question in questions)
     return [make_example(records, clip, preset) for records in behind], behind

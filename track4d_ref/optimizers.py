@@ -17,6 +17,7 @@ import math
 import torch
 from torch.nn import Parameter
 
+from .muon import Muon
 from .storage import InputError
 from .vlm import bare_model
 
@@ -46,7 +47,7 @@ def make_optimizers(named: list[tuple[str, Parameter]], kind: str, learning_rate
     groups = [group for group in groups if group['params']]
     adamw = _adamw8bit() if kind == 'adamw8bit' else torch.optim.AdamW
     made = [adamw(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)] if groups else []
-    if matrices: made.append(torch.optim.Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay))
+    if matrices: made.append(Muon(matrices, lr=10 * learning_rate, weight_decay=weight_decay))
     for optimizer in made:
         for group in optimizer.param_groups: group['initial_lr'] = group['lr']   # the schedule scales this
     return made

@@ -25,7 +25,7 @@ from .patches import Video, refuse_if_too_long, rope_positions
 from .prefix_attention import shared_prefix, use_prefix_attention
 from .storage import InputError
 from .tokens import IGNORE, answer_ids, chat_ids, prefix_ids
-from .vlm import bare_model, layout_of, video_inputs, video_token_counts
+from .vlm import bare_model, layout_of, most_positions, video_inputs, video_token_counts
 
 # %% ../nbs/20_packing.ipynb #ec41dd03
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PackedClip:
 
 # %% ../nbs/20_packing.ipynb #5c8bd2ad
 def pack(model, tokenizer, example: ClipExample, most_tokens: int | None = None) -> PackedClip:
-    "The packed row of a clip; InputError if one dialogue with its videos exceeds `most_tokens` (nothing is ever cut)."
+    "The packed row of a clip; InputError if one dialogue with its videos exceeds `most_tokens` or the model's own limit."
     config = bare_model(model).config
     counts = video_token_counts(model, example.videos)
     inputs = video_inputs_of_positions(model, example.videos)
@@ -60,8 +60,9 @@ def pack(model, tokenizer, example: ClipExample, most_tokens: int | None = None)
     labels, segments, weights = [IGNORE] * len(ids), [0] * len(ids), [0.] * len(ids)
     for number, messages in enumerate(example.dialogues, 1):
         new_ids, new_labels = chat_ids(tokenizer, messages, f'{example.name}, dialogue {number}')
-        if most_tokens: refuse_if_too_long(example.name, sum(counts), len(new_ids) + len(positions[0][0]) - sum(counts),
-                                           most_tokens, layout_of(model))
+        text_tokens = len(new_ids) + len(positions[0][0]) - sum(counts)
+        refuse_if_too_long(example.name, sum(counts), text_tokens, most_tokens or most_positions(model),
+                           layout_of(model), example.videos[0].frames.shape if example.videos else ())
         learned = sum(label != IGNORE for label in new_labels)
         ids, labels, segments = ids + new_ids, labels + new_labels, segments + [number] * len(new_ids)
         weights += [(label != IGNORE) / max(learned, 1) for label in new_labels]

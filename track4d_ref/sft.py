@@ -9,7 +9,7 @@ processes they came in."""
 
 # %% auto #0
 __all__ = ['LOG_FIELDS', 'LOGGERS', 'TrainPlan', 'plan_from_preset', 'TrainState', 'BatchOrder', 'ClipFeeder', 'gradient_of_step',
-           'train_step', 'write_log', 'live_log', 'data_checksum', 'train']
+           'train_step', 'write_log', 'live_log', 'data_checksum', 'save_checkpoint', 'load_checkpoint', 'train']
 
 # %% ../nbs/22_sft.ipynb #7185cd10
 import contextlib
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from .checkpoints import newest_checkpoint, read_checkpoint, write_checkpoint
 from .optimizers import apply_gradients, loss_scale, make_optimizers, mixed, schedule, trainable
 from .packing import (ClipExample, PackedBatch, collate, length_batches, naming_loss, pack,
                                  packed_loss, tower_states, visual_features)
@@ -170,13 +170,24 @@ def live_log(kind: str, out: Path | None, plan: TrainPlan, first_step: int = 0) 
     try: yield lambda row: trackio.log({name: row[name] for name in LOG_FIELDS[1:]}, step=row['step'])
     finally: trackio.finish()
 
-# %% ../nbs/22_sft.ipynb #43be272d
+# %% ../nbs/22_sft.ipynb #cada8e3c
 def data_checksum(feeder: ClipFeeder) -> int:
     "A checksum of all token ids, in order."
     crc = 0
     for row in feeder.rows: crc = zlib.crc32(row.ids.numpy().tobytes(), crc)
     return crc
 
+def save_checkpoint(folder: Path | str, model, optimizers: list, state: TrainState, plan: TrainPlan,
+                    data: int = 0) -> None:
+    "Write weights, optimisers and state as the newest checkpoint in `folder`."
+    write_checkpoint(folder, state.step, model, optimizers, asdict(state), {**asdict(plan), 'data': data})
+
+def load_checkpoint(folder: Path | str, model, optimizers: list, plan: TrainPlan, data: int = 0) -> TrainState:
+    "Fill model and optimisers from the newest checkpoint in `folder`; a new state if there is none."
+    if newest_checkpoint(folder) is None: return TrainState()
+    return TrainState(**read_checkpoint(folder, model, optimizers, {**asdict(plan), 'data': data}))
+
+# %% ../nbs/22_sft.ipynb #43be272d
 def train(model, tokenizer, examples: list[ClipExample], plan: TrainPlan, out: Path | str | None = None,
           resume: bool = False, most_tokens: int = 8192, progress: bool = True,
           on_step: Callable[[TrainState], None] | None = None, logger: str = 'none',
@@ -190,14 +201,13 @@ def train(model, tokenizer, examples: list[ClipExample], plan: TrainPlan, out: P
     named = trainable(model, plan.freeze_vision, plan.train_merger)
     same_start([parameter for _, parameter in named], processes)
     optimizers = make_optimizers(named, plan.optimizer, plan.learning_rate, plan.weight_decay)
-    identity, state = {**asdict(plan), 'data': data_checksum(feeder)}, TrainState()
-    if out and resume and newest_checkpoint(out / 'checkpoint'):
-        state = TrainState(**load_checkpoint(out / 'checkpoint', model, optimizers, identity))
+    data, state = data_checksum(feeder), TrainState()
+    if out and resume: state = load_checkpoint(out / 'checkpoint', model, optimizers, plan, data)
     wait(processes)                                           # nobody writes while another still reads
     if out and not resume and processes.leads: shutil.rmtree(out / 'checkpoint', ignore_errors=True)
     def keep() -> None:
         if not out or not processes.leads: return
-        save_checkpoint(out / 'checkpoint', state.step, model, optimizers, asdict(state), identity)
+        save_checkpoint(out / 'checkpoint', model, optimizers, state, plan, data)
         write_log(out / 'log.csv', state.rows)
     model.train()
     with live_log(logger if processes.leads else 'none', out, plan, state.step) as send:
@@ -232,6 +242,7 @@ def _run(feeder, optimizers, plan, state, keep, progress, send, on_step, process
             if plan.save_every and state.step % plan.save_every == 0: keep()
             if on_step: on_step(state)
 
+# %% ../nbs/22_sft.ipynb #1dd61708
 def _log_row(state, loss, norm, rate, feeder, indices) -> dict:
     dialogues = sum(len(feeder.examples[i].dialogues) for i in indices)
     norm = norm if math.isfinite(norm) else 0.0                     # float16 has left out this step
