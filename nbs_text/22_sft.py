@@ -264,11 +264,11 @@ assert abs(loss_one - loss_eight) < 1e-5 and torch.allclose(one, eight, atol=1e-
 shares = [gradients(processes=Processes(number, 3)) for number in range(3)]
 assert torch.allclose(sum(gradient for _, gradient in shares), one, atol=1e-5)
 half = gradients(precision='bfloat16')[1]
-alike = float(torch.nn.functional.cosine_similarity(one, half, dim=0))
+alike = float(torch.nn.functional.cosine_similarity(one.double(), half.double(), dim=0))
 fig, ax = plt.subplots(figsize=(4.5, 3))
 ax.hexbin(one, half, gridsize=50, bins='log', cmap='viridis')
-ax.set(xlabel='gradient in float32', ylabel='in bfloat16', title=f'cosine {alike:.4f}'); plt.show()
-assert 0.9 < alike < 1
+ax.set(xlabel='gradient in float32', ylabel='in bfloat16', title=f"cosine {alike:.6f}"); plt.show()
+assert 0.99 < alike < 1
 
 
 # %% [markdown]
@@ -421,7 +421,7 @@ def _seeded(device: torch.device, *numbers: int):
 
 
 # %% [markdown]
-# It learns. The same 60 steps of the toy, with both optimisers and with Muon in bfloat16:
+# It learns. The same 60 steps of the toy, with both optimisers:
 
 # %%
 def curve(**changes):
@@ -429,7 +429,7 @@ def curve(**changes):
     state = train(build_vlm(preset, tokenizer), tokenizer, examples, plan, progress=False)
     return np.array([row['loss'] for row in state.rows])
 
-curves = {'adamw': curve(optimizer='adamw'), 'muon': curve(), 'muon, bfloat16': curve(precision='bfloat16')}
+curves = {'adamw': curve(optimizer='adamw'), 'muon': curve(optimizer='muon')}
 fig, ax = plt.subplots(figsize=(6, 2.7), dpi=90)
 for (name, losses), colour in zip(curves.items(), PALETTE):
     ax.plot(np.convolve(losses, np.ones(9) / 9, 'valid'), label=name, color=colour)
@@ -438,7 +438,6 @@ print({name: round(losses[-10:].mean(), 3) for name, losses in curves.items()})
 
 # %%
 assert all(losses[-10:].mean() < 0.5 * losses[0] for losses in curves.values())
-assert np.abs(curves['muon'][:5] - curves['muon, bfloat16'][:5]).max() < 0.1
 
 
 # %% [markdown]

@@ -20,6 +20,7 @@ from pathlib import Path
 from track4d_ref.examples import examples_from_files
 from track4d_ref.packing import ClipExample
 from track4d_ref.presets import Preset
+from track4d_ref.processes import join_processes
 from track4d_ref.sft import TrainPlan, plan_from_preset, train
 from track4d_ref.storage import InputError, write_json
 from track4d_ref.tokens import train_tokenizer
@@ -86,19 +87,22 @@ assert all(torch.equal(one, other) for one, other in zip(model.state_dict().valu
 # %% [markdown]
 # ## One call
 #
-# The checkpoint with its optimiser state lies in `out/checkpoint`, the log in `out/log.csv`, the finished model in
+# The model goes to the best device there is; under `accelerate launch` each process gets its own, and only the leader
+# writes. The checkpoint with its optimiser state lies in `out/checkpoint`, the log in `out/log.csv`, the finished model in
 # `out/model`. A killed run goes on from the checkpoint, and a test of `22_sft` shows that it ends with the same weights as
 # one that was never killed.
 
 # %%
 #| export
 def train_on_records(records: Path | str, out: Path | str, preset: Preset, checkpoint: Path | str | None = None,
-                     resume: bool = True, progress: bool = True, **changes) -> dict:
-    "Train on a record file or a folder of them; writes out/model, log.csv and checkpoint/. `changes` go to the TrainPlan."
-    out, (examples, _) = Path(out), examples_from_files(records, preset)
+                     resume: bool = True, progress: bool = True, logger: str = 'none', **changes) -> dict:
+    "Train on a record file or a folder of them; writes model, log.csv, checkpoint into `out`. {} but from the leader."
+    out, (examples, _), processes = Path(out), examples_from_files(records, preset), join_processes()
     model, tokenizer = starting_model(examples, preset, checkpoint)
     plan: TrainPlan = plan_from_preset(preset, **{'freeze_vision': True, 'save_every': 50, **changes})
-    state = train(model, tokenizer, examples, plan, out, resume, preset.max_tokens, progress)
+    state = train(model.to(processes.device), tokenizer, examples, plan, out, resume, preset.max_tokens, progress,
+                  logger=logger, processes=processes)
+    if not processes.leads: return {}
     save_vlm(model, tokenizer, out / 'model')
     result = {'steps': state.step, 'loss': state.rows[-1]['loss'], 'first_loss': state.rows[0]['loss'], 'clips': len(examples),
               'questions': sum(len(example.dialogues) for example in examples), 'seconds': round(state.elapsed_s, 1)}

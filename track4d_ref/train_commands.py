@@ -19,14 +19,15 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
         out: OutOption = Path('runs/model'),
         model: Annotated[str, typer.Option(help='checkpoint to start from; none: random weights')] = 'none',
         resume: Annotated[bool, typer.Option(help='go on from the checkpoint in --out')] = True,
+        logger: Annotated[str, typer.Option(help='none, tensorboard or trackio; log.csv is always written')] = 'none',
         preset: PresetOption = 'tiny', set_: SetOption = [], as_json: JsonOption = False) -> None:
     "Supervised fine-tuning on records; many questions share one reading of their clip."
     from track4d_ref.presets import load_preset
     from track4d_ref.training import train_on_records
     start = None if model == 'none' else model
     scale = load_preset(preset, tuple(set_))
-    result = train_on_records(records, out, scale, start, resume, progress=not as_json)
-    say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; model in {out / "model"}')
+    result = train_on_records(records, out, scale, start, resume, progress=not as_json, logger=logger)
+    if result: say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; model in {out / "model"}')
 
 # %% ../nbs/28b_train_commands.ipynb #bdae8455
 @train.command(epilog='Example: track4d train vision --out runs/vision_tiny')

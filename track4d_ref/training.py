@@ -11,6 +11,7 @@ from pathlib import Path
 from .examples import examples_from_files
 from .packing import ClipExample
 from .presets import Preset
+from .processes import join_processes
 from .sft import TrainPlan, plan_from_preset, train
 from .storage import InputError, write_json
 from .tokens import train_tokenizer
@@ -30,12 +31,14 @@ def starting_model(examples: list[ClipExample], preset: Preset, checkpoint: Path
 
 # %% ../nbs/22b_training.ipynb #7c3fa720
 def train_on_records(records: Path | str, out: Path | str, preset: Preset, checkpoint: Path | str | None = None,
-                     resume: bool = True, progress: bool = True, **changes) -> dict:
-    "Train on a record file or a folder of them; writes out/model, log.csv and checkpoint/. `changes` go to the TrainPlan."
-    out, (examples, _) = Path(out), examples_from_files(records, preset)
+                     resume: bool = True, progress: bool = True, logger: str = 'none', **changes) -> dict:
+    "Train on a record file or a folder of them; writes model, log.csv, checkpoint into `out`. {} but from the leader."
+    out, (examples, _), processes = Path(out), examples_from_files(records, preset), join_processes()
     model, tokenizer = starting_model(examples, preset, checkpoint)
     plan: TrainPlan = plan_from_preset(preset, **{'freeze_vision': True, 'save_every': 50, **changes})
-    state = train(model, tokenizer, examples, plan, out, resume, preset.max_tokens, progress)
+    state = train(model.to(processes.device), tokenizer, examples, plan, out, resume, preset.max_tokens, progress,
+                  logger=logger, processes=processes)
+    if not processes.leads: return {}
     save_vlm(model, tokenizer, out / 'model')
     result = {'steps': state.step, 'loss': state.rows[-1]['loss'], 'first_loss': state.rows[0]['loss'], 'clips': len(examples),
               'questions': sum(len(example.dialogues) for example in examples), 'seconds': round(state.elapsed_s, 1)}

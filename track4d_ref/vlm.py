@@ -104,10 +104,11 @@ def model_inputs(model, tokenizer, samples, pad_left: bool = False) -> dict[str,
         room = [filler] * (longest - len(values))
         return room + values if pad_left else values + room
     input_ids = torch.tensor([padded(ids, tokenizer.pad_token_id) for ids, _ in rows])
-    return dict(input_ids=input_ids, labels=torch.tensor([padded(labels, IGNORE) for _, labels in rows]),
+    made = dict(input_ids=input_ids, labels=torch.tensor([padded(labels, IGNORE) for _, labels in rows]),
                 attention_mask=torch.tensor([padded([1] * len(ids), 0) for ids, _ in rows]),
                 mm_token_type_ids=(input_ids == bare_model(model).config.video_token_id).int() * 2,
                 **video_inputs(model, tuple(video for videos, _ in samples for video in videos)))
+    return {name: value.to(bare_model(model).device) for name, value in made.items()}
 
 # %% ../nbs/14_vlm.ipynb #88f69718
 def save_vlm(model, tokenizer, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
