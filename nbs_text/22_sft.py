@@ -87,6 +87,7 @@ def bar_example(seed):
         (user('Where does the bar go?'), says(way)),
         (user(f'Does the bar go {asked}?'), says('Yes' if asked == way else 'No'))))
 
+
 # %%
 examples = [bar_example(seed) for seed in range(256)]
 fig, axes = plt.subplots(1, 4, figsize=(7, 1.9), dpi=90)
@@ -95,6 +96,7 @@ for t, ax in enumerate(axes):
 question, answer = (turn['content'] for turn in examples[3].dialogues[0])
 fig.suptitle(f'{question} {answer}', fontsize=10, y=1.06); plt.show()
 assert len({clip.dialogues[0][1]['content'] for clip in examples}) == 4
+
 
 # %% [markdown]
 # ## The plan of a run
@@ -142,6 +144,7 @@ class TrainState:
     elapsed_s: float = 0.0
     rows: list = field(default_factory=list)     # one dict per step with the fields of the log
     scale: dict = field(default_factory=dict)    # the loss scale of float16
+
 
 # %%
 #| export
@@ -270,7 +273,6 @@ ax.hexbin(one, half, gridsize=50, bins='log', cmap='viridis')
 ax.set(xlabel='gradient in float32', ylabel='in bfloat16', title=f"cosine {alike:.6f}"); plt.show()
 assert 0.99 < alike < 1
 
-
 # %% [markdown]
 # ## The log
 #
@@ -315,6 +317,7 @@ with tempfile.TemporaryDirectory() as folder:
     print(Path(folder, 'log.csv').read_text())
     with live_log('none', Path(folder), TrainPlan()) as send: assert [send(row) for row in rows] == [None] * 3
     assert len(Path(folder, 'log.csv').read_text().splitlines()) == 4 and os.listdir(folder) == ['log.csv']
+
 
 # %% [markdown]
 # ## The loop
@@ -439,7 +442,6 @@ print({name: round(losses[-10:].mean(), 3) for name, losses in curves.items()})
 # %%
 assert all(losses[-10:].mean() < 0.5 * losses[0] for losses in curves.values())
 
-
 # %% [markdown]
 # ## Interrupted = uninterrupted
 #
@@ -466,6 +468,7 @@ def lives(folder, last_steps):
     state = train(model, tokenizer, examples[:33], plan, folder, resume=True, progress=False)
     return codes, model, state
 
+
 # %%
 stops = sorted(np.random.default_rng(4).choice(np.arange(1, 12), 3, replace=False).tolist())
 with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as four:
@@ -484,6 +487,7 @@ ax.plot(range(1, 13), losses(rough), lw=1.2, color=PALETTE[1], label='killed thr
 for stop in stops: ax.axvline(stop, color='0.5', ls=':', lw=0.8)
 ax.set(xlabel='step', ylabel='loss', title='dotted: signal 9'); ax.legend(); plt.show()
 assert losses(smooth) == losses(rough)
+
 
 # %% [markdown]
 # ## A frozen tower
