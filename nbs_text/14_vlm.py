@@ -364,6 +364,7 @@ def times(seconds, path):
     found = caught[0][-3, 0][is_video]             # time, row, column are the last three rows
     return (found - found[0]).numpy()
 
+
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.4), sharey=True)
 for ax, path in zip(axes, ('training', 'answering')):
@@ -373,6 +374,7 @@ for ax, path in zip(axes, ('training', 'answering')):
     ax.set(title=path, xlabel='visual token'); ax.legend(fontsize=7)
     assert slow.max() == 3 * 2 * 4 and (slow == 2 * fast).all()     # 3 pairs of 2 s at 4 positions a second
 axes[0].set_ylabel('time position'); plt.show()
+
 
 # %% [markdown]
 # And the words of the answer change with it, or rather their scores, with a cache and without:
