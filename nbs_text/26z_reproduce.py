@@ -23,6 +23,8 @@ from track4d_ref.experiments import GUESSING, Experiment, read_result, result_fi
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import render_markdown, render_text
 from track4d_ref.storage import InputError
+from track4d_ref.tables import DATASIZE, TABLE2, TABLE3, TABLE4
+from track4d_ref.track_answers import TRACKS
 
 # %%
 import tempfile
@@ -41,7 +43,7 @@ use_style()
 # %%
 #| export
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:
@@ -53,10 +55,18 @@ def chosen_experiments(names: Iterable[str]) -> list[Experiment]:
             raise InputError(f'experiment {name!r} does not exist; choose from all, {", ".join(EXPERIMENTS)}')
     return [EXPERIMENTS[name] for name in names]
 
+def stored_experiments(preset: str) -> list[Experiment]:
+    "The experiments that have a shipped result for a preset."
+    def stored(experiment: Experiment) -> bool:
+        try: return bool(read_result(None, experiment.name, preset))
+        except InputError: return False
+    return [experiment for experiment in EXPERIMENTS.values() if stored(experiment)]
+
 
 # %%
 for name, experiment in EXPERIMENTS.items(): print(f'{name:16s} {experiment.source}')
 assert all(experiment.name == name for name, experiment in EXPERIMENTS.items())
+assert set(stored_experiments('tiny')) <= set(EXPERIMENTS.values())
 try: chosen_experiments(['table9']); raise AssertionError
 except InputError as error: print(error)
 

@@ -1,0 +1,255 @@
+# %% [markdown]
+# # Sets of clips to train on
+# > Thousands of clips with hundreds of thousands of questions, kept as arrays, drawn afresh for every step: mixtures are a matter of drawing.
+
+# %%
+#| default_exp clip_sets
+
+# %% [markdown]
+# * **What** `ClipSet`: frames, questions and the words of every cell, in pieces that are made once; and `draw_example`
+# * **Why** the tables compare mixtures of the same questions at the same number of samples; so clips must be shared by all runs
+# * **Paper** 4DP-QA §4.3, Table 4: standard questions, 20 % of them replaced by true-motion tracking, by visual tracking, or by
+#   both. Drawing afresh instead of listing 400,000 pairs is **[ours]**
+# * **Needs** nothing
+# * **Time** 25 seconds
+# * **Before this** `09_questions`, `20_packing`, `22_sft`
+
+# %%
+#| export
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from track4d_ref.clips import Clip
+from track4d_ref.measurements import measure
+from track4d_ref.packing import ClipExample
+from track4d_ref.patches import PatchLayout, Video
+from track4d_ref.presets import Preset, load_thresholds
+from track4d_ref.questions import QUESTION_TYPES, Question, Style, ask_measured_all
+from track4d_ref.references import draw_references
+from track4d_ref.simulator import simulate_clip
+from track4d_ref.storage import InputError, read_arrays, write_arrays
+
+# %%
+import tempfile
+
+import matplotlib.pyplot as plt
+
+from track4d_ref.presets import load_preset
+from track4d_ref.viz import PALETTE, use_style
+use_style()
+
+# %% [markdown]
+# ## Questions about one clip
+#
+# As in the benchmark, an object is named by caption, by a pixel or by a drawn circle. Circles change the video, so a clip has
+# two sets of questions: for the video as it is, and for the video with a few circles drawn, all of them at once, where no two
+# circles share a colour. Every line keeps what training and scoring need, and no more.
+
+# %%
+#| export
+STANDARD = tuple(name for name, kind in QUESTION_TYPES.items() if kind.category != 'tracking')
+MODES = ('caption', 'caption', 'pixel', 'circle')          # [ours] half of the objects by caption
+
+def question_line(question: Question) -> dict:
+    "A question as a small dict: type, form, prompt, answer, option texts and the circles it needs."
+    return dict(type=question.type, form=question.meta['form'], prompt=question.prompt, answer=question.answer, choices=list(question.choices),
+                circles=[reference for reference in question.references if reference['mode'] == 'circle'])
+
+def _compatible(lines: list[dict], most: int = 4) -> tuple[list[dict], list[dict]]:
+    "The lines whose circles can be drawn together, first come first served, and those circles."
+    circles, kept = [], []
+    for line in lines:
+        new = [circle for circle in line['circles'] if circle not in circles]
+        clash = any((circle['frame'], circle['color']) == (old['frame'], old['color']) for circle in new for old in circles)
+        if clash or len(circles) + len(new) > most: continue
+        circles += new; kept.append(line)
+    return kept, circles
+
+def clip_lines(clip: Clip, rng: np.random.Generator, per_type: int = 4) -> dict[str, list]:
+    "Question lines of a clip: `plain`, `circled` with their `circles`, and both kinds of `tracks`."
+    m, cuts = measure(clip), load_thresholds(clip.source)
+    ask = lambda modes, forms, count: [question_line(question) for question in
+                                       ask_measured_all(m, rng, STANDARD, count, cuts, Style(forms=forms, modes=modes))]
+    plain = ask(('caption', 'caption', 'pixel'), ('choice', 'yes_no'), per_type) + ask(('caption', 'pixel'), ('free',), 1)
+    circled, circles = _compatible(ask(MODES, ('choice', 'yes_no'), per_type))
+    tracks = [question_line(question) for question in ask_measured_all(m, rng, ('visual_tracking', 'true_motion_tracking'), 4, cuts)]
+    return dict(plain=plain, circled=circled, circles=circles, tracks=tracks)
+
+
+# %%
+preset = load_preset('tiny')
+clip = simulate_clip(77, preset, 3)
+lines = clip_lines(clip, np.random.default_rng(0))
+for kind in ('plain', 'circled', 'tracks'): print(kind, len(lines[kind]), '|', lines[kind][-1]['prompt'].split('\n')[0])
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(8, 2.2))
+drawn = draw_references(clip.view.frames, lines['circles'])
+frames = sorted({circle['frame'] for circle in lines['circles']} | {0, 2, 4, 6})[:4]
+for axis, frame in zip(axes, frames): axis.imshow(drawn[frame]); axis.set_title(f'frame {frame}', fontsize=8); axis.axis('off')
+plt.show()
+
+# %%
+assert all(not line['circles'] for line in lines['plain']) and all(c in lines['circles'] for line in lines['circled'] for c in line['circles'])
+assert len({(c['frame'], c['color']) for c in lines['circles']}) == len(lines['circles'])
+assert {line['type'] for line in lines['tracks']} <= {'visual_tracking', 'true_motion_tracking'}
+
+# %% [markdown]
+# ## What a cell shows
+#
+# For the naming loss every visual token gets the words of what its cell shows, weighted by their share: half of an object's
+# share to its colour, half to its kind, the rest to the word "nothing". Both frames of the pair count.
+
+# %%
+#| export
+NAMES = ('red', 'orange', 'yellow', 'green', 'cyan', 'blue', 'purple', 'pink', 'white', 'black',
+         'ball', 'box', 'cylinder', 'cone', 'car', 'person', 'nothing')
+
+def cell_words(clip: Clip, layout: PatchLayout = PatchLayout()) -> np.ndarray:
+    "Shares of NAMES (tokens, names) in the cell of every visual token, in the order of the tokens."
+    view, cell = clip.view, layout.cell
+    shape = (view.frames.shape[0] // layout.temporal, layout.temporal, view.height // cell, cell, view.width // cell, cell)
+    shares = np.zeros((shape[0], shape[2], shape[4], len(NAMES)), dtype=np.float32)
+    for item in clip.objects:
+        cover = (view.instances == item.id).reshape(shape).mean((1, 3, 5))
+        for word in item.caption.split(): shares[..., NAMES.index(word)] += cover / 2
+    shares[..., -1] = 1 - shares[..., :-1].sum(-1)
+    return shares.reshape(-1, len(NAMES))
+
+
+# %%
+words = cell_words(clip)
+figure, axes = plt.subplots(1, 2, figsize=(5, 2.5))
+axes[0].imshow(clip.view.frames[0]); axes[1].imshow(1 - words[:16, -1].reshape(4, 4), cmap='viridis', vmin=0, vmax=1)
+for axis in axes: axis.axis('off')
+for k, row in enumerate(words[:16]):
+    axes[1].text(k % 4, k // 4, '\n'.join(NAMES[n] for n in np.argsort(-row[:-1])[:2] if row[n] > 0.02), fontsize=6, ha='center', va='center', color='w')
+plt.show()
+assert words.shape == (64, 17) and np.allclose(words.sum(1), 1, atol=1e-5)
+
+# %% [markdown]
+# ## Pieces that are kept
+#
+# A set is a folder of pieces of 250 clips. A piece is made once, written whole or not at all, and depends on nothing but seed
+# and number; so a stopped run goes on, and two runs may share the work. Texts travel as JSON in bytes inside the npz.
+
+# %%
+#| export
+PIECE = 250
+
+@dataclass(frozen=True)
+class ClipSet:
+    "Many clips: frames (M, T, H, W, 3) uint8, words of the cells (M, tokens, names), and the question lines of each."
+    frames: np.ndarray
+    words: np.ndarray
+    lines: list[dict]
+
+    def __len__(self) -> int: return len(self.frames)
+
+def make_piece(preset: Preset, seed: int, start: int, count: int) -> dict[str, np.ndarray]:
+    "Arrays of clips start … start + count − 1 of a series."
+    frames, words, lines = [], [], []
+    for index in range(start, start + count):
+        clip = simulate_clip(seed, preset, index)
+        frames.append(clip.view.frames); words.append(cell_words(clip).astype(np.float16))
+        lines.append(clip_lines(clip, np.random.default_rng([seed, index])))
+    text = np.frombuffer(json.dumps(lines, ensure_ascii=False).encode(), np.uint8)
+    return dict(frames=np.stack(frames), words=np.stack(words), lines=text)
+
+def clip_set(folder: Path | str, preset: Preset, seed: int, count: int, piece: int = PIECE, progress: bool = True) -> ClipSet:
+    "The first `count` clips of a series with their questions, from the pieces in `folder`; missing pieces are made."
+    folder, found = Path(folder), []
+    for start in tqdm(range(0, count, piece), 'clips and questions', unit='piece', disable=not progress):
+        path = folder / f'{preset.name}_{seed}_{start:06d}_{piece}.npz'
+        if not path.exists(): write_arrays(path, **make_piece(preset, seed, start, piece))
+        found.append(read_arrays(path))
+    lines = [line for arrays in found for line in json.loads(arrays['lines'].tobytes())]
+    join = lambda name: np.concatenate([arrays[name] for arrays in found])[:count]
+    return ClipSet(join('frames'), join('words'), lines[:count])
+
+
+# %%
+folder = Path(tempfile.mkdtemp())
+small = clip_set(folder, preset, 78, 6, piece=3, progress=False)
+again = clip_set(folder, preset, 78, 5, piece=3, progress=False)
+print(len(small), 'clips,', sum(len(line['plain']) + len(line['circled']) for line in small.lines), 'standard questions')
+assert np.array_equal(again.frames, small.frames[:5]) and again.lines == small.lines[:5]
+assert len(list(folder.iterdir())) == 2
+
+
+# %% [markdown]
+# ## Mixtures
+#
+# A mixture says which share of the questions of a video are true-motion (TM) and visual (PT) tracking; the rest is standard,
+# and their number stays the same. Types are drawn first, so that rare types are not rare in training.
+
+# %%
+#| export
+@dataclass(frozen=True)
+class Mixture:
+    "Shares of the two tracking tasks; the rest are standard questions (4DP-QA Table 4, rows II to V)."
+    name: str
+    true_motion: float = 0.0
+    visual: float = 0.0
+
+MIXTURES = (Mixture('Std'), Mixture('Std + TM', true_motion=0.2), Mixture('Std + PT', visual=0.2), Mixture('Std + PT + TM', 0.1, 0.1))
+
+def _draw_standard(lines: list[dict], count: int, rng: np.random.Generator) -> list[dict]:
+    "`count` lines, a random type first, without repetition while there is choice."
+    by_type = {}
+    for line in lines: by_type.setdefault(line['type'], []).append(line)
+    pools = {kind: list(rng.permutation(len(group))) for kind, group in by_type.items()}
+    chosen = []
+    while len(chosen) < count and any(pools.values()):
+        kind = list(pools)[int(rng.integers(len(pools)))]
+        if pools[kind]: chosen.append(by_type[kind][pools[kind].pop()])
+    return chosen
+
+def draw_example(data: ClipSet, index: int, mixture: Mixture, count: int, rng: np.random.Generator, seconds_per_frame: float = 0.25,
+                 circled: float = 0.5) -> tuple[ClipExample, list[dict]]:
+    "A training video with about `count` questions of a mixture, and their lines; with circles drawn in a share `circled` of the draws."
+    lines = data.lines[index]
+    kind = 'circled' if lines['circled'] and rng.random() < circled else 'plain'
+    frames = draw_references(data.frames[index], lines['circles'] if kind == 'circled' else [])
+    number = {name: int(rng.binomial(count, share)) for name, share in
+              (('true_motion_tracking', mixture.true_motion), ('visual_tracking', mixture.visual))}
+    chosen = []
+    for name, wanted in number.items():
+        tracks = [line for line in lines['tracks'] if line['type'] == name]
+        chosen += [tracks[k] for k in rng.permutation(len(tracks))[:wanted]]
+    chosen += _draw_standard(lines[kind], count - len(chosen), rng)
+    dialogues = tuple(({'role': 'user', 'content': line['prompt']}, {'role': 'assistant', 'content': line['answer']}) for line in chosen)
+    return ClipExample(f'clip-{index}', (Video(f'clip-{index}', frames, seconds_per_frame),), dialogues), chosen
+
+
+# %%
+rng, counts = np.random.default_rng(0), {}
+for mixture in MIXTURES:
+    drawn = [line['type'] for k in range(60) for line in draw_example(small, k % 6, mixture, 10, rng)[1]]
+    share = lambda name: np.mean([kind == name for kind in drawn])
+    counts[mixture.name] = (1 - share('true_motion_tracking') - share('visual_tracking'), share('true_motion_tracking'), share('visual_tracking'))
+figure, axis = plt.subplots(figsize=(7, 1.7)); left = np.zeros(4)
+for place, (label, color) in enumerate(zip(('standard', 'true motion', 'visual tracking'), PALETTE)):
+    values = np.array([row[place] for row in counts.values()])
+    axis.barh(list(counts), values, left=left, color=color, label=label); left += values
+axis.invert_yaxis(); axis.set(xlabel='share of the questions', xlim=(0, 1)); axis.legend(ncols=3, loc=(0, 1.02), fontsize=7); plt.show()
+
+# %%
+assert counts['Std'][0] == 1 and all(0.12 < sum(row[1:]) < 0.28 for name, row in counts.items() if name != 'Std')
+assert draw_example(small, 2, MIXTURES[1], 10, np.random.default_rng(5))[1] == draw_example(small, 2, MIXTURES[1], 10, np.random.default_rng(5))[1]
+
+# %% [markdown]
+# ## What we proved
+#
+# * a set is the same however often it was interrupted; draws depend on nothing but their seed;
+# * circles of one video never clash; mixtures keep their shares.
+#
+# ## Try it
+#
+# 1. Count how often each option letter is right in a set. Is a balancer (`09a_balance`) needed for training, too?
+# 2. Draw every object's circle at once. Which questions would then be answerable by colour alone?

@@ -1,0 +1,105 @@
+"""Clip sets, mixtures, fine-tuning and the tables made of its verdicts."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from track4d_ref.clip_sets import MIXTURES, NAMES, cell_words, clip_lines, clip_set, draw_example
+from track4d_ref.fine_tuning import FineTunePlan, fine_tune, fine_tune_step, prepare, verdicts
+from track4d_ref.presets import load_preset
+from track4d_ref.simulator import simulate_clip
+from track4d_ref.storage import InputError
+from track4d_ref.tables import BENCHES, budget_of, cell, rows_of, table2_cells, table4_cells
+from track4d_ref.tokens import train_tokenizer
+from track4d_ref.vlm import build_vlm
+
+PRESET = load_preset('tiny', ('text_layers=1', 'vision_layers=1', 'text_width=48', 'text_heads=2', 'text_kv_heads=1', 'vision_width=32', 'vision_heads=2'))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory): return clip_set(tmp_path_factory.mktemp('set'), PRESET, 501, 3, piece=3, progress=False)
+
+
+@pytest.fixture(scope='module')
+def tokenizer(data):
+    texts = [text for line in data.lines for q in line['plain'] for text in (q['prompt'], q['answer'])]
+    return train_tokenizer(texts + [' '.join(('', *NAMES))] * 20, 600)
+
+
+def test_pieces_are_kept_and_equal(tmp_path, data):
+    again = clip_set(tmp_path, PRESET, 501, 3, piece=3, progress=False)
+    assert np.array_equal(again.frames, data.frames) and again.lines == data.lines
+    before = next(tmp_path.iterdir()).stat().st_mtime_ns
+    clip_set(tmp_path, PRESET, 501, 2, piece=3, progress=False)
+    assert next(tmp_path.iterdir()).stat().st_mtime_ns == before
+
+
+def test_words_of_cells_count_what_the_masks_show():
+    clip = simulate_clip(9, PRESET, 1, height=84, width=140)
+    words = cell_words(clip)
+    share = 1 - words[:, -1].reshape(4, 3, 5).mean((1, 2))
+    assert np.allclose(share, (clip.view.instances > 0).reshape(4, 2, -1).mean((1, 2)), atol=1e-5)
+
+
+def test_circles_never_clash():
+    for index in range(6):
+        lines = clip_lines(simulate_clip(31, PRESET, index), np.random.default_rng(index))
+        marks = [(circle['frame'], circle['color']) for circle in lines['circles']]
+        assert len(set(marks)) == len(marks) <= 4
+
+
+@pytest.mark.parametrize('mixture', MIXTURES, ids=lambda mixture: mixture.name)
+def test_mixtures_keep_the_number_of_questions(data, mixture):
+    drawn = [draw_example(data, k % 3, mixture, 8, np.random.default_rng(k))[1] for k in range(30)]
+    kinds = [line['type'] for lines in drawn for line in lines]
+    assert 0.8 * 8 * 30 <= len(kinds) <= 8 * 30
+    assert ('true_motion_tracking' in kinds) == (mixture.true_motion > 0) and ('visual_tracking' in kinds) == (mixture.visual > 0)
+
+
+def test_a_step_depends_on_seed_and_number_alone(data, tokenizer):
+    plan = FineTunePlan(videos=2, questions=3, parts=1)
+    losses = [fine_tune_step(build_vlm(PRESET, tokenizer), tokenizer, data, replace(plan, seed=seed), step, 0.25)[0]
+              for seed, step in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    assert losses[0] == losses[1] and len(set(losses)) == 3
+
+
+def test_pause_and_resume_end_alike(tmp_path, data, tokenizer):
+    plan = FineTunePlan(videos=2, questions=2, parts=1, steps=3, save_every=1)
+    whole = fine_tune(build_vlm(PRESET, tokenizer), tokenizer, data, plan, PRESET, tmp_path / 'whole', progress=False)
+    for _ in range(2): assert fine_tune(build_vlm(PRESET, tokenizer), tokenizer, data, plan, PRESET, tmp_path / 'cut', stop=0.0, progress=False) is None
+    cut = fine_tune(build_vlm(PRESET, tokenizer), tokenizer, data, plan, PRESET, tmp_path / 'cut', progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters()))
+
+
+def test_lora_leaves_words_and_layers_alone(tmp_path, data, tokenizer):
+    model = build_vlm(PRESET, tokenizer)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    wrapped = prepare(model, FineTunePlan('lora'))
+    names = [name for name, p in wrapped.named_parameters() if p.requires_grad]
+    assert names and all('lora' in name or 'visual' in name for name in names)
+    after = fine_tune(build_vlm(PRESET, tokenizer), tokenizer, data, FineTunePlan('lora', videos=2, questions=2, parts=1, steps=2), PRESET, tmp_path, progress=False)
+    assert torch.equal(dict(after.named_parameters())['model.language_model.embed_tokens.weight'], before['model.language_model.embed_tokens.weight'])
+    assert set(dict(after.named_parameters())) == set(before)
+
+
+def test_unknown_ways_and_presets_are_refused():
+    with pytest.raises(InputError, match='way'): FineTunePlan('half')
+    with pytest.raises(InputError, match='budget'): budget_of(replace(PRESET, name='rtx24'))
+
+
+def made_up(accuracies):
+    rng = np.random.default_rng(0)
+    questions = {bench: [[f'c{k // 4}', ('depth', 'camera_movement')[k % 2], ('spatial', 'camera')[k % 2], 2] for k in range(80)] for bench in BENCHES}
+    digits = lambda share: ''.join('01'[int(rng.random() < share)] for _ in range(80))
+    return dict(questions=questions, models={name: [{bench: digits(share) for bench in BENCHES} for _ in range(2)] for name, share in accuracies.items()})
+
+
+def test_tables_from_verdicts():
+    result = made_up({'base': 0.0, 'Std': 1.0, 'Std + TM': 1.0})
+    assert cell(rows_of(result, 'bench', 'Std'), 'overall').startswith('100.0') and cell(rows_of(result, 'bench', 'base'), 'spatial').startswith('0.0')
+    assert cell(rows_of(result, 'bench', 'Std'), 'object') == '–'
+    lines = table4_cells(result)
+    assert [line[0] for line in lines] == ['data', 'base', 'Std', 'Std + TM'] and lines[3][2].startswith('+0.0') and lines[3][-2] == '81.3'
+    assert {line[0] for line in table2_cells(result)} >= {'overall', 'camera', 'depth', 'camera_movement'}
+    assert verdicts([dict(correct=True), dict(correct=False)]) == '10'
