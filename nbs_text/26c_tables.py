@@ -74,7 +74,9 @@ def budget_of(preset: Preset) -> Budget:
 #| export
 BENCHES = ('bench', 'transfer')
 
-def bench_folder(name: str) -> Path: return project_path(f'data_samples/{name}')
+def bench_folder(name: str) -> Path:
+    "A shipped benchmark or checkpoint by its name in data_samples."
+    return project_path(f'data_samples/{name}')
 
 def _answers(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
     return {name: verdicts(bench_rows(model, tokenizer, bench_examples(bench_folder(name), preset), blind)) for name in BENCHES}
