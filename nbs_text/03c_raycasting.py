@@ -86,7 +86,6 @@ class Surface:
     axis: torch.Tensor            # (3, N) one-hot: which pair of room faces
     outward: torch.Tensor         # (N,) speed of the ray towards that face
     depth_m: torch.Tensor         # (N,)
-    frame: torch.Tensor           # (N,)
     number: torch.Tensor          # (N,) which solid of which frame, -1 for the room
     instance: torch.Tensor        # (N,)
     albedo: torch.Tensor | None = None
@@ -118,7 +117,7 @@ assert _frame_table([still_life(frames=2)], 0.5, 'cpu').shape == (17, 2)
 #| export
 def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], device) -> Surface:
     "Rays of all pixels and the room behind everything; walls and ceiling of an open one are sky (FAR)."
-    count, (height, width) = frames.shape[1], size
+    pixels = frames.shape[1] * size[0] * size[1]
     frames = frames[:, :, None, None]
     i, j = (torch.arange(n, device=device, dtype=torch.float32) for n in size)
     direction = (frames[3:6] + i[:, None] * frames[9:12]) + j * frames[6:9]                  # (3, F, H, W)
@@ -128,10 +127,10 @@ def _hit_room(stages: list[Stage], frames: torch.Tensor, size: tuple[int, int], 
     axis = torch.stack([x, 1 - x - z, z])
     outward = (axis * direction).sum(0)
     sky = (1 - z * (outward < 0)) * frames[16]
-    frame = torch.arange(count, device=device).repeat_interleave(height * width)
     flat = lambda tensor: tensor.reshape(*tensor.shape[:-3], -1)
-    return Surface(flat(direction), flat(axis), flat(outward), flat(depth + sky * FAR), frame,
-                   torch.full_like(frame, -1), torch.zeros_like(frame, dtype=torch.int32))
+    return Surface(flat(direction), flat(axis), flat(outward), flat(depth + sky * FAR),
+                   torch.full((pixels,), -1, device=device),
+                   torch.zeros(pixels, dtype=torch.int32, device=device))
 
 
 # %%
@@ -197,12 +196,28 @@ FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0
 OPEN_AIR = np.array([0.75, 0.75, 0.75, 0.75, 1.0, 0.9])
 
 
+# %% [markdown]
+# Light, eye and room are the same for all pixels of a frame. Copying them to every pixel would cost more than the arithmetic;
+# a view of the flat arrays by frame lets them be broadcast instead.
+
+# %%
+#| export
+def _by_frame(values: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    "A view (..., F, pixels) of flat values (..., N), for as many frames as the table (numbers, F) has."
+    return values.reshape(*values.shape[:-1], frames.shape[1], -1)
+
+
+# %%
+flat = torch.arange(24.0)
+assert torch.equal(_by_frame(flat, torch.zeros(17, 4))[2], flat[12:18])
+
+
 # %%
 #| export
 def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, bank: torch.Tensor) -> None:
     "Albedo, diffuse and open-air factors of the room at every pixel."
-    device, clip = bank.device, torch.cat([torch.full((len(stage.w2c),), n) for n,
-                                           stage in enumerate(stages)])
+    device = bank.device
+    clip = torch.cat([torch.full((len(stage.w2c),), n, dtype=torch.int32) for n, stage in enumerate(stages)])
     rows = [np.concatenate([room.colours[:, 0], room.colours[:, 1] - room.colours[:, 0],
                             TEXELS / room.period_m[:, None],
                             (FACES @ room.to_light).clip(0)[:, None], OPEN_AIR[:, None]], 1)
@@ -212,11 +227,12 @@ def _paint_room(surface: Surface, stages: list[Stage], frames: torch.Tensor, ban
     patterns = np.concatenate([stage.room.pattern for stage in stages]) * (LEVELS * TEXELS * TEXELS)
     start = torch.from_numpy(patterns.astype(np.int32)).to(device)
     x, _, z = surface.axis
-    face = clip.to(device)[surface.frame] * 6 + ((1 - x + z) * 2 + (surface.outward > 0).float()).long()
+    face = ((1 - x + z) * 2 + (surface.outward > 0).float()).int()
+    face = (_by_frame(face, frames) + 6 * clip.to(device)[:, None]).ravel()
     near = torch.minimum(surface.depth_m, torch.tensor(1e3))
-    px, py, pz = frames[:3].index_select(1, surface.frame) + near * surface.direction
+    px, py, pz = (frames[:3, :, None] + _by_frame(near * surface.direction, frames)).flatten(1)
     scale = table[6].index_select(0, face)
-    spread = near * frames[15].index_select(0, surface.frame) * scale
+    spread = (_by_frame(near, frames) * frames[15, :, None]).ravel() * scale
     u, v = (px + x * (py - px)) * scale, (pz + z * (py - pz)) * scale
     value = sample_pattern(bank, start.index_select(0, face), u, v,
                            spread * spread / (surface.outward.abs() + 1e-3))
@@ -290,13 +306,15 @@ def _light(surface: Surface, stages: list[Stage]) -> torch.Tensor:
     "Linear RGB (3, N) from albedo, ambient light, sun and sky."
     lamps = [np.concatenate([s.room.ambient, s.room.sun, *s.room.sky])[:, None].repeat(len(s.w2c), 1)
              for s in stages]
-    lamps = torch.from_numpy(np.concatenate(lamps, 1).astype(np.float32)).to(surface.frame.device)
-    lamps = lamps.index_select(1, surface.frame)
-    ambient, sun, horizon, zenith = lamps.reshape(4, 3, -1)
-    rgb = surface.albedo * (ambient * surface.open_air + sun * surface.diffuse) + sun * surface.shine
-    rise = _unit(surface.direction)[2].clamp(0, 1)
-    air = horizon + rise * (zenith - horizon)
-    return rgb + (surface.depth_m >= FAR).float() * (air - rgb)
+    lamps = torch.from_numpy(np.concatenate(lamps, 1).astype(np.float32)).to(surface.depth_m.device)
+    ambient, sun, horizon, zenith = lamps.reshape(4, 3, -1, 1)
+    albedo, open_air, diffuse, shine, depth_m, direction = (_by_frame(values, lamps) for values in (
+        surface.albedo, surface.open_air, surface.diffuse, surface.shine, surface.depth_m, surface.direction))
+    rgb = albedo * (ambient * open_air + sun * diffuse) + sun * shine
+    if any(stage.room.open_sky for stage in stages):
+        air = horizon + _unit(direction)[2].clamp(0, 1) * (zenith - horizon)
+        rgb = torch.where(depth_m >= FAR, air, rgb)
+    return rgb.flatten(1)
 
 
 # %%

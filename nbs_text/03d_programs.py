@@ -156,8 +156,7 @@ axis.set(aspect='equal', xlabel='x (m)', ylabel='y (m)', title='camera paths and
 axis.legend(fontsize=7, loc='center left', bbox_to_anchor=(1.02, 0.5))
 
 # %% [markdown]
-# All start
-# axis.legend(fontsize=7)
+# The curves are told apart by colour, the moments by dots.
 
 # %% [markdown]
 # All start at one place; arrows show where each camera looks. Pan stays where it is and turns, an orbit moves and turns back.

@@ -22,6 +22,9 @@
 import dataclasses
 import hashlib
 import multiprocessing
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -332,6 +335,31 @@ assert np.allclose(shift[:, 0], left.K[0, 0] * 0.25 / left.depth_m[0].ravel(),
 #
 # A series is a folder of clips. A clip's folder appears whole or not at all, so a run that was killed can simply be started
 # again. `series.json` keeps two series from being mixed; the manifest holds a hash of every clip.
+#
+# Killed means killed: with `kill -9` nobody tidies up. Two things stay behind, and both are dealt with. Worker processes would
+# wait for ever for their dead parent, so each watches it and leaves with it. The clip being written is left under its temporary
+# name; the next run removes such remains before it starts.
+
+# %%
+#| export
+def _start_worker() -> None:
+    "One thread per worker, and a watch that ends the worker with its parent, however that ends."
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    def watch():
+        parent.join()
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+def _remove(remains: Path) -> None:
+    "Remove what a killed run left under a temporary name, a folder or a file."
+    if remains.is_dir(): shutil.rmtree(remains, ignore_errors=True)
+    else: remains.unlink(missing_ok=True)
+
+
+# %% [markdown]
+# A worker writes one clip, or finds it there already, and answers with its line of the manifest. The hash covers the names
+# and the bytes of all files in the clip's folder, so two series are equal exactly if their manifests are.
 
 # %%
 #| export
@@ -365,12 +393,13 @@ def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, worke
     if (folder / 'series.json').exists() and read_json(folder / 'series.json') != series:
         raise InputError(f'{folder}: holds clips of another seed, preset or request; choose an empty folder')
     write_json(folder / 'series.json', series)
+    for remains in folder.glob('.*.partial-*'): _remove(remains)
     jobs = [(str(folder), seed, preset, requests, index) for index in range(count)]
     bar = dict(total=count, unit='clip', disable=None)
     if workers == 1: lines = list(tqdm(map(_write_one, jobs), **bar))
     else:
-        one_thread = dict(initializer=torch.set_num_threads, initargs=(1,))
-        with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), **one_thread) as pool:
+        context = multiprocessing.get_context('spawn')
+        with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
             lines = list(tqdm(pool.map(_write_one, jobs, chunksize=4), **bar))
     write_json(folder / 'manifest.json', {'series': series, 'clips': lines})
     return folder / 'manifest.json'

@@ -10,16 +10,17 @@
 # A moving picture is a function `draw(index) -> Figure`; whatever `viz` can draw can be moved.
 
 # %% [markdown]
-# * **What** sliders over time and over the camera, self-contained HTML, animated GIF
+# * **What** sliders over time and over the camera, self-contained HTML, animated GIF, a file for the rerun viewer
 # * **Why** time is the dimension a page does not have
 # * **Paper** none; the whole notebook is **[ours]**
-# * **Needs** ipywidgets, pillow, `viz`
+# * **Needs** ipywidgets, pillow, `viz`; rerun (extra `viewer`) for its section
 # * **Time** 30 seconds
 # * **Before this** `04_viz`
 
 # %%
 #| export
 import hashlib
+import importlib.util
 import io
 import json
 import ipywidgets
@@ -32,15 +33,15 @@ from PIL import Image
 from matplotlib.figure import Figure
 from track4d_ref.storage import InputError, atomic_path
 from track4d_ref.cameras import invert_pose, pixel_centers, pose_from, project, rotation_about, unproject
-from track4d_ref.clips import Clip, View
-from track4d_ref.viz import credit, data_uri, draw_tracks, figure_png, show_frame, show_image
+from track4d_ref.clips import Clip, SceneObject, View
+from track4d_ref.viz import credit, data_uri, draw_tracks, figure_png, object_colors, show_frame, show_image
 
 # %%
 import tempfile
 from track4d_ref.cameras import camera_center
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip
-from track4d_ref.viz import birds_eye, object_colors, use_style
+from track4d_ref.viz import birds_eye, use_style
 
 # %% [markdown]
 # ## A slider over time
@@ -260,6 +261,90 @@ with tempfile.TemporaryDirectory() as folder:
     with Image.open(path) as animation:
         print(f'{animation.n_frames} frames of {animation.width} × {animation.height}, {path.stat().st_size / 1024:.0f} KB')
         assert animation.n_frames == clip.frames_count and path.stat().st_size < 400_000
+
+
+# %% [markdown]
+# ## The whole clip in another program
+#
+# [Rerun](https://rerun.io) is a free viewer for things that move in space and time: one can fly around the scene, switch views off
+# and stop at any moment. `write_rerun` puts a whole clip into one of its files. Cameras become frustums with their pictures and
+# depth in them, objects become boxes with their captions, and the path of each object so far trails behind it.
+#
+# Two conventions have to be translated. Rerun wants to know where the camera *is*, so `w2c` is inverted; and depth it draws as
+# points, so sky (infinite) is written as 0, which means "unknown" there as it does here.
+
+# %%
+#| export
+def _rerun():
+    "The rerun package; InputError says how to install it."
+    if importlib.util.find_spec('rerun') is None:
+        raise InputError("write_rerun: rerun is not installed; pip install 'track4d_ref[viewer]'")
+    import rerun
+    return rerun
+
+def _log_view(rerun, stream, view: View, frame: int) -> None:
+    "One camera at one moment: where it is, its lens, and what it sees."
+    path, camera = f'world/{view.name}', invert_pose(view.w2c[frame])
+    stream.log(path, rerun.Transform3D(translation=camera[:3, 3], mat3x3=camera[:3, :3]))
+    stream.log(path, rerun.Pinhole(image_from_camera=view.K, resolution=[view.width, view.height],
+                                   camera_xyz=rerun.ViewCoordinates.RDF))
+    if view.frames is not None and view.frame_valid[frame]:
+        stream.log(f'{path}/picture', rerun.Image(view.frames[frame]))
+    if view.depth_m is not None:
+        depth_m = np.where(np.isfinite(view.depth_m[frame]), view.depth_m[frame], 0)
+        stream.log(f'{path}/depth', rerun.DepthImage(depth_m, meter=1.0))
+    if view.instances is not None:
+        stream.log(f'{path}/instances', rerun.SegmentationImage(view.instances[frame].astype(np.uint16)))
+
+
+# %% [markdown]
+# An object that is absent is cleared, so that its box does not stay behind in the air. The path is drawn in the world and the box
+# in the object's own axes, which is why the pose belongs to the box alone.
+
+# %%
+#| export
+def _log_object(rerun, stream, item: SceneObject, frame: int, color: str) -> None:
+    "One object at one moment: its box at its pose, and its path so far."
+    path, rgb = f'world/objects/{item.id}', [int(color[k:k + 2], 16) for k in (1, 3, 5)]
+    if not item.present[frame]:
+        stream.log(path, rerun.Clear(recursive=True))
+        return
+    pose = item.world_from_object[frame]
+    stream.log(f'{path}/box', rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
+    stream.log(f'{path}/box', rerun.Boxes3D(half_sizes=[item.size_m / 2], labels=[item.caption], colors=[rgb]))
+    line = item.centers_m[:frame + 1][item.present[:frame + 1]]
+    if len(line) > 1: stream.log(f'{path}/path', rerun.LineStrips3D([line], colors=[rgb]))
+
+def write_rerun(path: Path | str, clip: Clip) -> None:
+    "Write the whole clip as a file for the rerun viewer (`rerun clip.rrd`); needs the extra `viewer`."
+    rerun, colors = _rerun(), object_colors(clip)
+    with atomic_path(path) as partial:
+        stream = rerun.RecordingStream('track4d_ref', recording_id=clip.id)
+        stream.save(str(partial))
+        up = 'XYZ'[int(np.argmax(np.abs(clip.up)))]
+        axes = getattr(rerun.ViewCoordinates, f'RIGHT_HAND_{up}_{"UP" if clip.up.sum() > 0 else "DOWN"}')
+        stream.log('world', axes, static=True)
+        for frame, time_s in enumerate(clip.times_s):
+            stream.set_time('time', duration=float(time_s))
+            for view in clip.views: _log_view(rerun, stream, view, frame)
+            for item in clip.objects: _log_object(rerun, stream, item, frame, colors[item.id])
+        stream.flush()
+        stream.disconnect()
+
+
+# %% [markdown]
+# The file is read back with rerun's own reader, if the extra is there; without it, the sentence says what to install.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / 'clip.rrd'
+    if importlib.util.find_spec('rerun'):
+        write_rerun(path, clip)
+        print(f'{path.stat().st_size / 1024:.0f} KB for {clip.frames_count} frames; open it with: rerun clip.rrd')
+        assert path.read_bytes()[:3] == b'RRF'
+    else:
+        try: write_rerun(path, clip)
+        except InputError as error: assert 'track4d_ref[viewer]' in str(error) and not path.exists()
 
 # %% [markdown]
 # ## What we proved

@@ -1,18 +1,24 @@
 """Clips: determinism, writing, requests, and the truth agreeing with itself."""
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from track4d_ref.cameras import invert_pose, pixel_centers, project, transform, unproject
-from track4d_ref.clips import check_clip, load_clip
+from track4d_ref.clips import check_clip, load_clip, save_clip
 from track4d_ref.presets import load_preset
 from track4d_ref.programs import CAMERA_PROGRAMS, ROTATIONS, TRANSLATIONS
 from track4d_ref.simulator import simulate_clip, simulate_clips, write_clips
 from track4d_ref.storage import InputError
+from track4d_ref.tracks import object_points, track_points
 
 torch.set_num_threads(1)
 TINY = load_preset('tiny', ('frames=6',))
@@ -62,9 +68,31 @@ def warp_error(clip) -> float:
     return float(np.median((np.abs(found - depth) / depth)[kept])) if kept.sum() > 20 else float('nan')
 
 
+def visibility_agreement(clip) -> np.ndarray:
+    """Points of all objects' first frame, followed to the last and compared with a plain depth test at the nearest
+    pixel. Counts (3,): points where both say the same or an edge runs through the pixel next to it and the track is
+    the more lenient; points hidden by the track but seen by the test; all points."""
+    view, last, counts = clip.view, clip.frames_count - 1, np.zeros(3, int)
+    uv, size = pixel_centers(view.height, view.width), np.array([view.width, view.height])
+    for item in clip.objects:
+        mask = view.instances[0] == item.id
+        xyz = unproject(view.K, view.w2c[0], uv[mask], view.depth_m[0][mask].astype(float))
+        points = transform(invert_pose(item.world_from_object[0]), xyz)
+        track = track_points(clip, object_points(clip, item.id, points))
+        assert track.visible[0].all()
+        place, depth, visible = np.floor(track.uv_px[last]).astype(int), track.depth_m[last], track.visible[last]
+        inside = (depth > 0) & ((place >= 0) & (place < size)).all(1)
+        patch = np.stack([view.depth_m[last][tuple((place + (i, j)).clip(0, size - 1).T[::-1])]
+                          for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        seen = inside & (depth * 0.99 <= patch[4])
+        edge = patch.max(0) > 1.01 * patch.min(0)
+        counts += ((visible == seen) | (edge & visible)).sum(), (seen & ~visible).sum(), len(points)
+    return counts
+
+
 def check_truth(count: int) -> None:
     within = total = 0
-    errors = []
+    errors, judged = [], np.zeros(3, int)
     for index in range(count):
         clip = random_clip(index)
         check_clip(clip)
@@ -72,10 +100,14 @@ def check_truth(count: int) -> None:
         a, b = inside_share(clip)
         assert a >= 0.98 * b, clip.id
         within, total = within + a, total + b
+        judged += visibility_agreement(clip)
         errors.append(warp_error(clip))
     errors = np.array(errors)
     print(f'{count} clips: {within / total:.5%} of {total} object pixels inside their box; '
-          f'background warp error median {np.nanmedian(errors):.3%}, worst clip {np.nanmax(errors):.3%}')
+          f'background warp error median {np.nanmedian(errors):.3%}, worst clip {np.nanmax(errors):.3%}; '
+          f'visibility agrees with a depth test for {judged[0] / judged[2]:.3%} of {judged[2]} points, '
+          f'{judged[1]} seen ones are called hidden')
+    assert judged[0] >= 0.995 * judged[2] and judged[1] <= 0.001 * judged[2]
     assert within >= 0.995 * total
     assert np.isfinite(errors).mean() > 0.8 and np.nanmax(errors) < 0.01
 
@@ -85,6 +117,20 @@ def test_truth_agrees_with_itself(): check_truth(50)
 
 @pytest.mark.slow
 def test_truth_agrees_with_itself_on_500_clips(): check_truth(500)
+
+
+@pytest.mark.parametrize('frames,height,width,domain', [(1, 48, 64, 'open'), (2, 120, 40, 'indoor'),
+                                                        (1, 16, 240, 'driving'), (3, 33, 51, 'heldout')])
+def test_odd_sizes_and_single_frames_are_true_as_well(frames, height, width, domain, tmp_path):
+    preset = dataclasses.replace(TINY, frames=frames)
+    programs = dict(camera_program='static', object_programs=('static',)) if frames == 1 else {}
+    clip = simulate_clip(31, preset, 0, domain=domain, height=height, width=width, roll_rad=-0.3, min_visible=0.0,
+                         smooth=False, **programs)
+    check_clip(clip)
+    a, b = inside_share(clip)
+    assert clip.view.frames.shape == (frames, height, width, 3) and a >= 0.99 * b
+    save_clip(clip, tmp_path / 'clip')
+    assert (load_clip(tmp_path / 'clip').view.depth_m == clip.view.depth_m).all()
 
 
 def test_stereo_disparity_is_focal_times_baseline_over_depth():
@@ -150,6 +196,38 @@ def test_written_series_do_not_depend_on_workers_or_interruption(tmp_path):
     assert contents(one.parent) == contents(two.parent)
     assert (two.parent / 'clip_000001' / 'view0.npz').stat().st_mtime_ns == kept
     with pytest.raises(InputError, match='another seed'): write_clips(two.parent, 4, 1, TINY)
+
+
+SERIES = """
+import sys
+from track4d_ref.presets import load_preset
+from track4d_ref.simulator import write_clips
+if __name__ == '__main__':
+    write_clips(sys.argv[1], 12, 0, load_preset('tiny', ('frames=6',)), workers=2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='no SIGKILL on this system')
+def test_a_killed_run_leaves_no_worker_and_its_restart_gives_the_same_folder(tmp_path):
+    script, killed = tmp_path / 'series.py', tmp_path / 'killed'
+    script.write_text(SERIES)
+    process = subprocess.Popen([sys.executable, str(script), str(killed)], start_new_session=True,
+                               stderr=subprocess.DEVNULL)
+    while not list(killed.glob('clip_*')): time.sleep(0.05)
+    process.kill()
+    process.wait()
+    for _ in range(200):                                # the workers notice that their parent is gone
+        try: os.killpg(process.pid, 0)
+        except ProcessLookupError: break
+        time.sleep(0.05)
+    else: pytest.fail('workers outlive the killed run')
+    assert not (killed / 'manifest.json').exists()
+    (killed / '.clip_000011.partial-abc').mkdir()       # what a kill in the middle of writing leaves
+    (killed / '.manifest.json.partial-xyz.json').write_text('{')
+    write_clips(killed, 12, 0, TINY)
+    write_clips(tmp_path / 'whole', 12, 0, TINY, workers=2)
+    assert contents(killed) == contents(tmp_path / 'whole')
+    assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in (tmp_path / 'whole').iterdir())
 
 
 def relative_motion(clip) -> tuple[np.ndarray, np.ndarray]:

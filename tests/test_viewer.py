@@ -1,5 +1,8 @@
 """Sliders, swung cameras, pages and animations."""
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib
 matplotlib.use('Agg')
@@ -12,7 +15,7 @@ from PIL import Image
 from track4d_ref.cameras import camera_center, look_at, transform
 from track4d_ref.storage import InputError
 from track4d_ref.viewer import (camera_slider, draw_orbit, frame_points, html_slider, motion_frame, orbit, render_points,
-                                slider, swung_camera, write_gif)
+                                slider, swung_camera, write_gif, write_rerun)
 from track4d_ref.viz import figure_png
 
 
@@ -82,3 +85,21 @@ def test_animation_has_all_frames_and_rests_at_the_end(tmp_path):
             durations.append(animation.info['duration'])
     assert durations[-1] > 3 * durations[0]
     assert list(tmp_path.iterdir()) == [tmp_path / 'a.gif']
+
+
+def test_a_clip_for_rerun_is_whole_and_passes_its_own_check(tmp_path):
+    pytest.importorskip('rerun', reason='the extra `viewer` is not installed')
+    clip = make_clip()
+    write_rerun(tmp_path / 'clip.rrd', clip)
+    assert list(tmp_path.iterdir()) == [tmp_path / 'clip.rrd']
+    command = [str(Path(sys.executable).with_name('rerun')), 'rrd']
+    subprocess.run([*command, 'verify', str(tmp_path / 'clip.rrd')], check=True, capture_output=True)
+    told = subprocess.run([*command, 'print', str(tmp_path / 'clip.rrd')], check=True, capture_output=True, text=True).stdout
+    for view in clip.views: assert f'/world/{view.name}/picture' in told and f'/world/{view.name}/depth' in told
+    for item in clip.objects: assert f'/world/objects/{item.id}/box' in told
+
+
+def test_missing_rerun_is_said_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(InputError, match=r'track4d_ref\[viewer\]'): write_rerun(tmp_path / 'clip.rrd', make_clip())
+    assert not list(tmp_path.iterdir())

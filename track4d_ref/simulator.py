@@ -12,6 +12,9 @@ __all__ = ['TRAINING_DOMAINS', 'ATTEMPTS', 'PRESET_KEYS', 'Request', 'check_requ
 import dataclasses
 import hashlib
 import multiprocessing
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -179,6 +182,21 @@ def simulate_clips(count: int, seed: int, preset: Preset, start: int = 0, **requ
     for index in range(start, start + count): yield simulate_clip(seed, preset, index, **requests)
 
 # %% ../nbs/03i_simulator.ipynb #dceaaba1
+def _start_worker() -> None:
+    "One thread per worker, and a watch that ends the worker with its parent, however that ends."
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    def watch():
+        parent.join()
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+def _remove(remains: Path) -> None:
+    "Remove what a killed run left under a temporary name, a folder or a file."
+    if remains.is_dir(): shutil.rmtree(remains, ignore_errors=True)
+    else: remains.unlink(missing_ok=True)
+
+# %% ../nbs/03i_simulator.ipynb #5d1f0c2e
 def _write_one(job: tuple) -> dict:
     "Write one clip unless it is there already; its line of the manifest."
     folder, seed, preset, requests, index = job
@@ -207,12 +225,13 @@ def write_clips(folder: Path | str, count: int, seed: int, preset: Preset, worke
     if (folder / 'series.json').exists() and read_json(folder / 'series.json') != series:
         raise InputError(f'{folder}: holds clips of another seed, preset or request; choose an empty folder')
     write_json(folder / 'series.json', series)
+    for remains in folder.glob('.*.partial-*'): _remove(remains)
     jobs = [(str(folder), seed, preset, requests, index) for index in range(count)]
     bar = dict(total=count, unit='clip', disable=None)
     if workers == 1: lines = list(tqdm(map(_write_one, jobs), **bar))
     else:
-        one_thread = dict(initializer=torch.set_num_threads, initargs=(1,))
-        with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), **one_thread) as pool:
+        context = multiprocessing.get_context('spawn')
+        with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
             lines = list(tqdm(pool.map(_write_one, jobs, chunksize=4), **bar))
     write_json(folder / 'manifest.json', {'series': series, 'clips': lines})
     return folder / 'manifest.json'

@@ -6,10 +6,11 @@ A moving picture is a function `draw(index) -> Figure`; whatever `viz` can draw 
 
 # %% auto #0
 __all__ = ['Draw', 'PAGE', 'slider', 'frame_points', 'render_points', 'orbit', 'swung_camera', 'draw_orbit', 'camera_slider',
-           'html_slider', 'motion_frame', 'write_gif']
+           'html_slider', 'motion_frame', 'write_gif', 'write_rerun']
 
 # %% ../nbs/04a_viewer.ipynb #fca46503
 import hashlib
+import importlib.util
 import io
 import json
 import ipywidgets
@@ -22,8 +23,8 @@ from PIL import Image
 from matplotlib.figure import Figure
 from .storage import InputError, atomic_path
 from .cameras import invert_pose, pixel_centers, pose_from, project, rotation_about, unproject
-from .clips import Clip, View
-from .viz import credit, data_uri, draw_tracks, figure_png, show_frame, show_image
+from .clips import Clip, SceneObject, View
+from .viz import credit, data_uri, draw_tracks, figure_png, object_colors, show_frame, show_image
 
 # %% ../nbs/04a_viewer.ipynb #55dc6f04
 Draw = Callable[[int], Figure]
@@ -135,3 +136,54 @@ def write_gif(path: Path | str, draw: Draw, count: int, fps: float = 8.0, dpi: i
     with atomic_path(path) as partial:
         images[0].save(partial, format='GIF', save_all=True, append_images=images[1:], loop=0,
                        duration=[step_ms] * (count - 1) + [step_ms * hold])
+
+# %% ../nbs/04a_viewer.ipynb #25f56ca5
+def _rerun():
+    "The rerun package; InputError says how to install it."
+    if importlib.util.find_spec('rerun') is None:
+        raise InputError("write_rerun: rerun is not installed; pip install 'track4d_ref[viewer]'")
+    import rerun
+    return rerun
+
+def _log_view(rerun, stream, view: View, frame: int) -> None:
+    "One camera at one moment: where it is, its lens, and what it sees."
+    path, camera = f'world/{view.name}', invert_pose(view.w2c[frame])
+    stream.log(path, rerun.Transform3D(translation=camera[:3, 3], mat3x3=camera[:3, :3]))
+    stream.log(path, rerun.Pinhole(image_from_camera=view.K, resolution=[view.width, view.height],
+                                   camera_xyz=rerun.ViewCoordinates.RDF))
+    if view.frames is not None and view.frame_valid[frame]:
+        stream.log(f'{path}/picture', rerun.Image(view.frames[frame]))
+    if view.depth_m is not None:
+        depth_m = np.where(np.isfinite(view.depth_m[frame]), view.depth_m[frame], 0)
+        stream.log(f'{path}/depth', rerun.DepthImage(depth_m, meter=1.0))
+    if view.instances is not None:
+        stream.log(f'{path}/instances', rerun.SegmentationImage(view.instances[frame].astype(np.uint16)))
+
+# %% ../nbs/04a_viewer.ipynb #0a5a3cfe
+def _log_object(rerun, stream, item: SceneObject, frame: int, color: str) -> None:
+    "One object at one moment: its box at its pose, and its path so far."
+    path, rgb = f'world/objects/{item.id}', [int(color[k:k + 2], 16) for k in (1, 3, 5)]
+    if not item.present[frame]:
+        stream.log(path, rerun.Clear(recursive=True))
+        return
+    pose = item.world_from_object[frame]
+    stream.log(f'{path}/box', rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
+    stream.log(f'{path}/box', rerun.Boxes3D(half_sizes=[item.size_m / 2], labels=[item.caption], colors=[rgb]))
+    line = item.centers_m[:frame + 1][item.present[:frame + 1]]
+    if len(line) > 1: stream.log(f'{path}/path', rerun.LineStrips3D([line], colors=[rgb]))
+
+def write_rerun(path: Path | str, clip: Clip) -> None:
+    "Write the whole clip as a file for the rerun viewer (`rerun clip.rrd`); needs the extra `viewer`."
+    rerun, colors = _rerun(), object_colors(clip)
+    with atomic_path(path) as partial:
+        stream = rerun.RecordingStream('track4d_ref', recording_id=clip.id)
+        stream.save(str(partial))
+        up = 'XYZ'[int(np.argmax(np.abs(clip.up)))]
+        axes = getattr(rerun.ViewCoordinates, f'RIGHT_HAND_{up}_{"UP" if clip.up.sum() > 0 else "DOWN"}')
+        stream.log('world', axes, static=True)
+        for frame, time_s in enumerate(clip.times_s):
+            stream.set_time('time', duration=float(time_s))
+            for view in clip.views: _log_view(rerun, stream, view, frame)
+            for item in clip.objects: _log_object(rerun, stream, item, frame, colors[item.id])
+        stream.flush()
+        stream.disconnect()
