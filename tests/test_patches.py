@@ -67,7 +67,8 @@ def test_whole_processor_of_the_library_agrees():
     videos = (Video('a', film(6, 84, 112), 0.5), Video('b', film(4, 56, 140, 1), 0.5))
     processor = Qwen2_5_VLProcessor(Qwen2VLImageProcessorPil(), tokenizer, Qwen2VLVideoProcessor(do_resize=False))
     text = '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n' + 2 * '<|vision_start|><|video_pad|><|vision_end|>'
-    theirs = processor(text=[text], videos=[torch.as_tensor(video.frames).permute(0, 3, 1, 2) for video in videos], fps=2.0,
+    theirs = processor(text=[text], videos=[torch.as_tensor(video.frames).permute(0, 3, 1, 2) for video in videos],
+                       video_metadata=[dict(total_num_frames=len(video.frames), fps=2.0) for video in videos],
                        do_sample_frames=False, return_tensors='pt')
     ours = video_inputs(model, videos)
     assert theirs['input_ids'][0].tolist() == prefix_ids(tokenizer, video_token_counts(model, videos))
