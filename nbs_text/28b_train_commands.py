@@ -94,8 +94,32 @@ answer = run_command('train', 'vision', '--help')
 draw_terminal([('track4d train vision --help', *answer)]); plt.show()
 assert answer[0] == 0 and 'Example: track4d train vision' in answer[1]
 
+
+# %% [markdown]
+# ## The base
+#
+# From nothing to `data_samples/base_tiny`: a model that sees single frames and knows no motion
+# ([`22e_base`](22e_base.ipynb)).
+
 # %%
-assert {'sft', 'vision'} <= {command.callback.__name__ for command in train.registered_commands}
+#| export
+@train.command(epilog='Example: track4d train base --preset tiny --out runs/base')
+def base(out: OutOption = Path('runs/base'),
+         clips: Annotated[int, typer.Option(min=2, help='simulated clips; two pictures of each')] = 6000,
+         steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 600,
+         preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
+         as_json: JsonOption = False) -> None:
+    "Make the off-the-shelf model from nothing; goes on from its checkpoints. This made data_samples/base_tiny."
+    from track4d_ref.base import BasePlan, train_base
+    from track4d_ref.presets import load_preset
+    plan = BasePlan(clips=clips, question_steps=steps, seed=seed)
+    scores = train_base(out, load_preset(preset, tuple(set_)), plan, progress=not as_json)
+    seeing, blind = (scores[name]['all']['percent'] for name in ('seeing', 'blind'))
+    say(scores, as_json, f'{seeing} % of questions on single frames ({blind} % blind); model in {out / "model"}')
+
+
+# %%
+assert {'sft', 'vision', 'base'} <= {command.callback.__name__ for command in train.registered_commands}
 
 # %% [markdown]
 # ## What we proved

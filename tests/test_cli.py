@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('train', 'vision'), ('evaluate',),
+COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('train', 'vision'), ('train', 'base'), ('evaluate',),
             ('score', 'records'), ('score', 'vlm4d'), ('figures',), ('reproduce',)]
 
 

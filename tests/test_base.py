@@ -1,0 +1,121 @@
+"""The off-the-shelf model: questions on single frames are true, nothing in a slideshow moves, stages resume."""
+import numpy as np
+import pytest
+import torch
+
+from track4d_ref.base import BasePlan, corpus, keep_pictures, name_ids, token_naming_loss, train_stages
+from track4d_ref.presets import load_preset
+from track4d_ref.simulator import simulate_clip, simulate_clips
+from track4d_ref.single_frames import (CORNERS, FACTS, LEAST_PX, NAMES, Picture, ask_picture, cell_names, pictures_of,
+                                       slideshow)
+from track4d_ref.storage import InputError
+from track4d_ref.templates import LETTERS
+from track4d_ref.tokens import train_tokenizer
+from track4d_ref.vlm import build_vlm
+
+SMALL = ('resolution=56', 'text_layers=1', 'text_width=48', 'text_heads=2', 'vision_layers=1', 'vision_width=32', 'vision_heads=2')
+
+
+@pytest.fixture(scope='module')
+def pictures():
+    return [picture for clip in simulate_clips(6, 11, load_preset('tiny')) for picture in pictures_of(clip)]
+
+
+def painted() -> Picture:
+    "A hand-made picture, 56 x 84: a red ball upper left, a blue box lower right."
+    instances = np.zeros((56, 84), dtype=np.int64)
+    instances[4:16, 6:18], instances[36:50, 60:78] = 1, 2
+    return Picture('painted', np.zeros((56, 84, 3), dtype=np.uint8), instances, ((1, 'red ball'), (2, 'blue box')))
+
+
+def test_things_of_a_painted_picture():
+    ball, box = painted().things
+    assert (ball.caption, box.caption, ball.pixels, box.pixels) == ('red ball', 'blue box', 144, 252)
+    assert painted().instances[int(ball.uv_px[1]), int(ball.uv_px[0])] == 1
+
+
+def test_facts_of_a_painted_picture_are_true():
+    things, size = painted().things, (84, 56)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        place = FACTS['place'](things, size, rng)
+        assert place.answer == {'red ball': 'upper left', 'blue box': 'lower right'}[place.things[0].caption]
+        sides = FACTS['sides'](things, size, rng)
+        left = min(sides.things, key=lambda thing: thing.uv_px[0])
+        wanted = left if 'left' in sides.texts[0] else next(thing for thing in sides.things if thing is not left)
+        assert dict(zip(('{a}', '{b}'), sides.things))[sides.answer] is wanted
+        assert FACTS['count'](things, size, rng).answer == '2'
+        present = FACTS['present'](things, size, rng)
+        assert present.answer in ('red ball', 'blue box') and not {'red ball', 'blue box'} & set(present.wrong)
+
+
+def test_cell_names_are_shares():
+    names = cell_names(painted())
+    assert names.shape == (6, len(NAMES)) and np.allclose(names.sum(1), 1, atol=1e-6)
+    assert np.isclose(names[0, NAMES.index('red')], 144 / 784 / 2) and names[1, -1] == 1
+
+
+@pytest.mark.parametrize('kind', FACTS)
+def test_questions_have_valid_answers(pictures, kind):
+    rng, asked = np.random.default_rng(3), []
+    for picture in pictures: asked += ask_picture(picture, rng, 4, kinds=(kind,))
+    assert len(asked) > 10
+    for question in asked:
+        if question.form == 'choice':
+            assert question.answer in LETTERS[:len(question.choices)] and len(set(question.choices)) == len(question.choices) > 1
+        if question.form == 'yes_no': assert question.answer in ('Yes', 'No')
+
+
+def test_nothing_moves_in_a_slideshow(pictures):
+    example, asked = slideshow(pictures[:2], 4, 6, np.random.default_rng(0))
+    frames = example.videos[0].frames
+    circled = {question.frame for question in asked if question.circles}
+    for part in (range(4), range(4, 8)):
+        still = [frame for frame in part if frame not in circled]
+        assert all(np.array_equal(frames[still[0]], frames[frame]) for frame in still)
+    assert all('in frame' in question.prompt.lower() for question in asked)
+    with pytest.raises(InputError, match='cannot share'): slideshow(pictures[:3], 4, 6, np.random.default_rng(0))
+
+
+def test_pictures_need_an_instance_map():
+    clip = simulate_clip(1, load_preset('tiny'))
+    from dataclasses import replace
+    bare = replace(clip, views=(replace(clip.view, instances=None),))
+    with pytest.raises(InputError, match='instance map'): pictures_of(bare)
+
+
+def test_naming_loss_is_least_at_the_truth():
+    preset = load_preset('tiny', SMALL)
+    tokenizer = train_tokenizer([' '.join(('', *NAMES))] * 3, 700)
+    model, ids = build_vlm(preset, tokenizer), name_ids(tokenizer)
+    names = torch.eye(len(NAMES))
+    table = model.get_input_embeddings().weight.detach()[ids] * 50
+    told_right, told_wrong = (token_naming_loss(model, table.roll(shift, 0), names, ids) for shift in (0, 1))
+    assert told_right < told_wrong
+
+
+def test_interrupted_equals_uninterrupted(tmp_path):
+    preset = load_preset('tiny', SMALL)
+    tokenizer = train_tokenizer(corpus(preset, 1), 700)
+    pictures = keep_pictures(tmp_path, preset, 4, 2)
+    assert [picture.name for picture in pictures] == [picture.name for picture in keep_pictures(tmp_path, preset, 4, 2)]
+    plan = BasePlan(naming_steps=4, naming_batch=3, word_steps=2, question_steps=3, batch=2, questions=3, save_every=1)
+    whole, parts = build_vlm(preset, tokenizer), build_vlm(preset, tokenizer)
+    train_stages(whole, tokenizer, pictures, plan, preset, tmp_path / 'whole', progress=False)
+
+    class Stop(Exception): pass
+    import track4d_ref.base as base
+    save, calls = base.save_checkpoint, []
+    def dies(*arguments):
+        save(*arguments); calls.append(1)
+        if len(calls) in (2, 6): raise Stop
+    base.save_checkpoint = dies
+    try:
+        for _ in range(3):
+            parts = build_vlm(preset, tokenizer)
+            try: train_stages(parts, tokenizer, pictures, plan, preset, tmp_path / 'parts', progress=False)
+            except Stop: continue
+            break
+    finally: base.save_checkpoint = save
+    assert len(calls) == 9
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
