@@ -257,7 +257,7 @@ assert all(torch.equal(a, b) for a, b in zip(student.state_dict().values(), agai
 # %%
 ids, picture = name_ids(tokenizer), few[0]
 with torch.no_grad(): seen = tower_tokens(student, [np.repeat(picture.frame[None], 2, 0)])
-told = bare_model(student).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:]))[:, ids].softmax(-1).numpy()
+told = bare_model(student).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:]))[:, ids].softmax(-1).detach().numpy()
 figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
 axes[0].imshow(picture.frame)
 for axis, shares, title in zip(axes[1:], (cell_names(picture), told), ('share of a thing: truth', 'told by the tokens')):

@@ -6,7 +6,7 @@
 __all__ = ['WORDS', 'corpus', 'name_ids', 'token_naming_loss', 'BasePlan', 'draw_slideshow', 'naming_step', 'question_step',
            'train_stages', 'keep_pictures', 'picture_rows', 'score_base', 'train_base']
 
-# %% ../nbs/22e_base.ipynb #7340f4d0
+# %% ../nbs/22e_base.ipynb #3b8697c5
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +34,7 @@ from .tokens import train_tokenizer
 from .vision import tower_tokens
 from .vlm import bare_model, build_vlm, layout_of, save_vlm
 
-# %% ../nbs/22e_base.ipynb #eaa7a9ca
+# %% ../nbs/22e_base.ipynb #da940904
 def corpus(preset: Preset, clips: int = 40, seed: int = 0) -> list[str]:
     "Sentences of every kind the project writes, from simulated clips."
     rng, texts = np.random.default_rng(seed), []
@@ -47,7 +47,7 @@ def corpus(preset: Preset, clips: int = 40, seed: int = 0) -> list[str]:
         for picture in pictures_of(clip): texts += [text for asked in ask_picture(picture, rng, 6) for text in (asked.prompt, asked.answer)]
     return texts + [' '.join(('', *NAMES)), ' '.join(NAMES)] * len(texts)
 
-# %% ../nbs/22e_base.ipynb #5abdbd12
+# %% ../nbs/22e_base.ipynb #b01faecb
 def name_ids(tokenizer) -> torch.Tensor:
     "Token ids (names,) of NAMES with a leading blank; InputError if the tokenizer splits one."
     ids = [tokenizer(f' {name}', add_special_tokens=False).input_ids for name in NAMES]
@@ -60,7 +60,7 @@ def token_naming_loss(model, seen: torch.Tensor, names: torch.Tensor, ids: torch
     weights = torch.where(names[:, -1] < 0.98, 1.0, 0.2)
     return -(weights[:, None] * names * told).sum() / weights.sum()
 
-# %% ../nbs/22e_base.ipynb #0958c41b
+# %% ../nbs/22e_base.ipynb #1377e02e
 @dataclass(frozen=True)
 class BasePlan:
     "Sizes of the three stages; all [ours]."
@@ -87,7 +87,7 @@ def draw_slideshow(pictures: list[Picture], words: bool, plan: BasePlan, rng: np
     example, _ = slideshow(chosen, pairs, plan.questions, rng, 1 / preset.fps, forms, kinds)
     return example, np.concatenate([np.tile(cell_names(picture), (pairs // count, 1)) for picture in chosen])
 
-# %% ../nbs/22e_base.ipynb #255a3a23
+# %% ../nbs/22e_base.ipynb #1e4ab6ec
 def naming_step(model, pictures: list[Picture], ids: torch.Tensor, plan: BasePlan, rng: np.random.Generator) -> torch.Tensor:
     "Loss of one batch of the naming stage."
     chosen = [pictures[int(k)] for k in rng.integers(len(pictures), size=plan.naming_batch)]
@@ -105,7 +105,7 @@ def question_step(model, tokenizer, pictures: list[Picture], words: bool, ids: t
     names = torch.as_tensor(np.concatenate([names for example, names in drawn if example.dialogues]))
     return loss + plan.naming_weight * token_naming_loss(model, seen, names, ids)
 
-# %% ../nbs/22e_base.ipynb #02447043
+# %% ../nbs/22e_base.ipynb #cab14e49
 def _stage(model, step_loss, steps: int, first: int, plan: BasePlan, out: Path, progress: bool) -> None:
     "Run one stage of the plan with its own optimisers, from its checkpoint if there is one."
     recipe = TrainPlan(steps=steps, learning_rate=plan.learning_rate, batch_clips=plan.batch, seed=plan.seed)
@@ -138,7 +138,7 @@ def train_stages(model, tokenizer, pictures: list[Picture], plan: BasePlan, pres
         _stage(model, step, steps, number, plan, out / name, progress)
     model.eval()
 
-# %% ../nbs/22e_base.ipynb #0a6be97e
+# %% ../nbs/22e_base.ipynb #e7bd17f7
 def keep_pictures(out: Path, preset: Preset, clips: int, seed: int) -> list[Picture]:
     "Two pictures of each of `clips` simulated clips, kept in out/pictures.npz."
     path = out / 'pictures.npz'
@@ -154,7 +154,7 @@ def keep_pictures(out: Path, preset: Preset, clips: int, seed: int) -> list[Pict
         return [Picture(name, frame, instances, tuple(map(tuple, captions)))
                 for (name, captions), frame, instances in zip(named, kept['frames'], kept['instances'])]
 
-# %% ../nbs/22e_base.ipynb #1949cf22
+# %% ../nbs/22e_base.ipynb #f2f8ee16
 def picture_rows(model, tokenizer, pictures: list[Picture], preset: Preset, seed: int = 0, questions: int = 12,
                  blind: bool = False, forms=FORMS, kinds=tuple(FACTS)) -> list[dict]:
     "Answers to questions on held-out pictures, each shown for a whole clip, in the rows that the scorer reads."
@@ -174,7 +174,7 @@ def picture_rows(model, tokenizer, pictures: list[Picture], preset: Preset, seed
                       truth=question.answer, answer=said[k].strip(), correct=said[k].strip() == question.answer) for k, question in enumerate(asked)]
     return rows
 
-# %% ../nbs/22e_base.ipynb #33c8bb62
+# %% ../nbs/22e_base.ipynb #97dc91f5
 def score_base(model, tokenizer, pictures: list[Picture], preset: Preset, seed: int = 0, blind: bool = False) -> dict:
     "Share of right answers per kind and form and over all, each with its number of questions."
     rows = picture_rows(model, tokenizer, pictures, preset, seed, blind=blind)
