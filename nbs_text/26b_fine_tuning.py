@@ -9,7 +9,7 @@
 # * **What** `FineTunePlan`, `fine_tune`, and the answers of a model to a benchmark
 # * **Why** rows of a table may differ in one thing only, so they share everything else
 # * **Paper** 4DP-QA §4.1: one epoch of 400K pairs, batch 128, AdamW, cosine, the visual encoder frozen. Here the tower learns as
-#   well: a tiny tower that never saw motion cannot show it to the language model (**[ours]**, measured in `LOG.md`); Muon, the
+#   well: a tiny tower that never saw motion cannot show it to the language model (**[ours]**, not measured yet); Muon, the
 #   naming loss and the batch (videos × questions) are **[ours]**
 # * **Needs** torch; peft for LoRA
 # * **Time** 45 seconds
@@ -112,7 +112,6 @@ for values, label, color in zip(zip(*counts.values()), parts, PALETTE):
     axis.barh(list(counts), values, left=left, color=color, label=label); left += values
 axis.set(xlabel='trained parameters'); axis.legend(ncols=3, fontsize=7, loc=(0, 1.02)); plt.show()
 assert counts['lora'][1] == 0 and counts['lora'][2] < counts['full'][2] and counts['lora'][0] == counts['full'][0]
-
 
 # %% [markdown]
 # LoRA starts as an exact no-op, and merging changes nothing but rounding:
