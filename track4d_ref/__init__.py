@@ -8,6 +8,7 @@ Modules:
 - `track4d_ref.cameras`: The pinhole projection Π(K, T, X), poses, rays and Plücker lines; one set of conventions for the whole project.
 - `track4d_ref.checkpoints`: The state of a run on disk, so that a process killed at any moment goes on to the same last bit.
 - `track4d_ref.clips`: The record everything starts from: what the cameras saw, where they were, and where every object was.
+- `track4d_ref.dialogue_packing`: All turns of a dialogue are read in one pass; only `[TRK]`, whose state must wait for the turn before, goes one by one.
 - `track4d_ref.dialogue_sets`: Four kinds of history, a split that never cuts a scene, 526 dialogues in the published proportions, and their file.
 - `track4d_ref.dialogues`: Questions about one thing, turn after turn; some are answered in words, some with four metric 3D states.
 - `track4d_ref.exports`: The same records for five trainers, with videos beside them, a check that opens every file, and a data card.

@@ -25,12 +25,16 @@ def coasting_path(last_m: torch.Tensor, velocity_mps: torch.Tensor, last_s: torc
 
 # %% ../nbs/17b_anchors.ipynb #04da8451
 def ray_intersection(origin_m: torch.Tensor, direction: torch.Tensor, weight: torch.Tensor, prior_m: torch.Tensor,
-                     epsilon: float) -> torch.Tensor:
-    "The point (..., 3) nearest to weighted lines (..., n, 3) and, with weight epsilon, to the prior (..., 3)."
+                     epsilon: float, range_m: torch.Tensor | None = None, along: float = 0.0) -> torch.Tensor:
+    """The point (..., 3) nearest to weighted lines (..., n, 3) and, with weight epsilon, to the prior (..., 3).
+
+    With ranges (..., n), each line also pulls towards its point at that range, `along` times as hard as across."""
     eye = torch.eye(3, dtype=origin_m.dtype, device=origin_m.device)
-    across = (eye - direction[..., None] * direction[..., None, :]) * weight[..., None, None]     # (..., n, 3, 3)
-    left = across.sum(-3) + epsilon * eye
-    right = (across @ origin_m[..., None])[..., 0].sum(-2) + epsilon * prior_m
+    outer = direction[..., None] * direction[..., None, :]
+    pull = (eye - (1 - along) * outer) * weight[..., None, None]                                   # (..., n, 3, 3)
+    goal_m = origin_m if range_m is None else origin_m + direction * range_m[..., None]
+    left = pull.sum(-3) + epsilon * eye
+    right = (pull @ goal_m[..., None])[..., 0].sum(-2) + epsilon * prior_m
     return torch.linalg.solve(left, right)
 
 # %% ../nbs/17b_anchors.ipynb #c2d17996

@@ -43,6 +43,7 @@ class SeenClip:
     videos: tuple[Video, ...]
     tags: RayTags
     coverage: dict[int, torch.Tensor]
+    features: torch.Tensor | None = None     # (n, width) of a frozen vision tower, if they are kept
 
 def see_clip(clip: Clip, layout: PatchLayout, size_px: int | None = None, frames: tuple[int, int] | None = None) -> SeenClip:
     "Frames start … stop - 1 (default: all) of every view, resized to `size_px` squares if given."
@@ -151,10 +152,12 @@ class Track4D(nn.Module):
 
     def see(self, clips: list[SeenClip]) -> list[torch.Tensor]:
         "Tokens (n, width) of every clip with their ray and time; done once per dialogue."
-        inputs = video_inputs(self.vlm, tuple(video for clip in clips for video in clip.videos))
-        tower, device = self.vlm.model.visual, self.vlm.device
-        pixels, grids = inputs['pixel_values_videos'].to(device, tower.dtype), inputs['video_grid_thw'].to(device)
-        tokens = tower(pixels, grid_thw=grids).pooler_output.split([len(clip.tags) for clip in clips])
+        device, tower = self.vlm.device, self.vlm.model.visual
+        if all(clip.features is not None for clip in clips): tokens = [clip.features.to(device) for clip in clips]
+        else:
+            inputs = video_inputs(self.vlm, tuple(video for clip in clips for video in clip.videos))
+            pixels, grids = inputs['pixel_values_videos'].to(device, tower.dtype), inputs['video_grid_thw'].to(device)
+            tokens = tower(pixels, grid_thw=grids).pooler_output.split([len(clip.tags) for clip in clips])
         if not self.config.use_rtge: return list(tokens)
         return [self.rtge(rows, clip.tags.to(device)) for rows, clip in zip(tokens, clips)]
 

@@ -7,7 +7,7 @@ from turn to turn."""
 
 # %% auto #0
 __all__ = ['TRAINING_HISTORIES', 'Lesson', 'make_lesson', 'turn_messages', 'turn_losses', 'carry_on', 'dialogue_loss',
-           'Track4DPlan', 'history_kind', 'save_progress', 'learning_rate', 'train_track4d']
+           'branch_losses', 'Track4DPlan', 'history_kind', 'save_progress', 'learning_rate', 'train_track4d']
 
 # %% ../nbs/19a_track4d_training.ipynb #4339b7f3
 import math
@@ -20,12 +20,13 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .clips import Clip
+from .dialogue_packing import PackedReading, pack_turns
 from .dialogue_sets import answer_text, history, messages_of
 from .dialogues import Dialogue, dialogue_path_m
 from .oskra import LossWeights, slot_losses, trajectory_losses, weighted
 from .patches import PatchLayout
 from .storage import atomic_path
-from .track4d import SeenClip, Track4D, TurnOutput, TurnRow, answer_loss, decode_turn, run_turn, see_clip
+from .track4d import SeenClip, Track4D, TurnOutput, TurnRow, decode_turn, see_clip
 from .trk import cut_gradient
 
 # %% ../nbs/19a_track4d_training.ipynb #c9a5b1eb
@@ -82,32 +83,38 @@ def carry_on(last, index: torch.Tensor, xyz_m: torch.Tensor, times_s: torch.Tens
     fresh = (xyz_m[:, -1], (xyz_m[:, -1] - xyz_m[:, -2]) / step_s, times_s[:, -1])
     return tuple(old.index_copy(0, index, new) for old, new in zip(last or (nowhere, nowhere, nowhere[:, 0]), fresh))
 
-# %% ../nbs/19a_track4d_training.ipynb #59d0abe1
+# %% ../nbs/19a_track4d_training.ipynb #5868cc2f
 def dialogue_loss(model: Track4D, lessons: list[Lesson], kind: str = 'gold', weights: LossWeights = LossWeights(),
                   as_text: bool = False) -> dict[str, torch.Tensor]:
     "All losses of a batch of dialogues, each the mean over turns; 'total' is their weighted sum."
-    tokens, state, last = model.see([lesson.seen for lesson in lessons]), model.start(len(lessons)), None
-    sums, counts = {}, {}
-    alive = list(range(len(lessons)))
-    for number in range(max(len(lesson.dialogue.turns) for lesson in lessons)):
-        stay = [place for place, i in enumerate(alive) if number < len(lessons[i].dialogue.turns)]
-        alive, state = [alive[place] for place in stay], state[stay]
-        last = tuple(value[stay] for value in last) if last else None
-        if kind == 'no': state, last = model.start(len(alive)), None
-        part = [lessons[i] for i in alive]
-        past = [history(lesson.dialogue, number, 'gold' if kind == 'gold' else 'no', as_text=as_text) for lesson in part]
-        rows = [TurnRow(lesson.seen, turn_messages(lesson, number, before, as_text)) for lesson, before in zip(part, past)]
-        here = [tokens[i] for i in alive]
-        output = run_turn(model, rows, here, cut_gradient(state, number, model.trk.config))
-        losses = {'words': answer_loss(output)}
-        if not as_text:
-            more, last = turn_losses(model, part, number, rows, here, output, last)
-            losses |= more
-        for name, value in losses.items(): sums[name], counts[name] = sums.get(name, 0) + value, counts.get(name, 0) + 1
-        state = output.step.state
-    means = {name: value / counts[name] for name, value in sums.items()}
-    paths = {name: value for name, value in means.items() if name != 'words'}
-    return means | {'total': means['words'] + (weighted(paths, weights) if paths else 0)}
+    tokens = model.see([lesson.seen for lesson in lessons])
+    turns = [[turn_messages(lesson, number, (), as_text) for number in range(len(lesson.dialogue.turns))]
+             for lesson in lessons]
+    reading = PackedReading(model, pack_turns(model, [l.seen for l in lessons], turns, kind == 'gold'), tokens)
+    state, last, found = model.start(len(lessons)), None, {}
+    for number in range(0 if as_text else max(map(len, turns))):
+        if kind == 'no': state, last = model.start(len(lessons)), None
+        index = torch.nonzero(reading.rows.word_at[:, number] >= 0)[:, 0]
+        if not len(index): continue
+        losses, state, last = branch_losses(model, lessons, number, reading, index, tokens, state, last)
+        for name, value in losses.items(): found.setdefault(name, []).append(value)
+    paths = {name: sum(values) / len(values) for name, values in found.items()}
+    words = reading.word_losses().mean()
+    return {'words': words} | paths | {'total': words + (weighted(paths, weights) if paths else 0)}
+
+def branch_losses(model: Track4D, lessons: list[Lesson], number: int, reading: PackedReading, index: torch.Tensor,
+                  tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None) -> tuple:
+    "Losses of turn `number` in the rows `index`; states (B, S) and last positions after it."
+    old = cut_gradient(state, number, model.trk.config)
+    step = model.trk(reading.branch(number, index, old[index]), old[index])
+    part = [lessons[i] for i in index]
+    rows, nothing = [TurnRow(lesson.seen, ()) for lesson in part], torch.zeros(len(index), 1)
+    output = TurnOutput(nothing, nothing, nothing > -1, reading.at_word[number], step)
+    here = tuple(value[index] for value in last) if last else None
+    losses, new = turn_losses(model, part, number, rows, [tokens[i] for i in index], output, here)
+    unknown = torch.full((len(lessons), 3), math.nan, device=state.device)
+    last = tuple(whole.index_copy(0, index, value) for whole, value in zip(last or (unknown, unknown, unknown[:, 0]), new))
+    return losses, old.index_copy(0, index, step.state), last
 
 # %% ../nbs/19a_track4d_training.ipynb #344ad2c5
 @dataclass(frozen=True)
@@ -145,7 +152,8 @@ def learning_rate(plan: Track4DPlan, step: int, progress: float) -> float:
 def train_track4d(model: Track4D, lessons: list[Lesson], plan: Track4DPlan, out: Path | str | None = None,
                   on_step=None) -> list[dict]:
     "Train in place; one dict per iteration. With `out`, a checkpoint there is continued and kept up to date."
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=plan.weight_decay, betas=(0.9, 0.98))
+    trained = [value for value in model.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(trained, weight_decay=plan.weight_decay, betas=(0.9, 0.98))
     rows, spent_s, file = [], 0.0, Path(out) / 'progress.pt' if out else None
     if file and file.exists():
         saved = torch.load(file, weights_only=True, map_location=model.vlm.device)
@@ -161,7 +169,7 @@ def train_track4d(model: Track4D, lessons: list[Lesson], plan: Track4DPlan, out:
         drawn = rng.choice(len(lessons), min(plan.batch, len(lessons)), replace=False)
         losses = dialogue_loss(model, [lessons[i] for i in drawn], kind, as_text=plan.as_text)
         optimizer.zero_grad(); losses['total'].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        torch.nn.utils.clip_grad_norm_(trained, plan.clip)
         optimizer.step()
         rows.append({'iteration': step, 'history': kind, **{name: float(value.detach()) for name, value in losses.items()}})
         if on_step: on_step(rows[-1])
