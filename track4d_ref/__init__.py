@@ -20,6 +20,7 @@ Modules:
 - `track4d_ref.headsets`: ADT and HOT3D as recorded: csv tables of poses, fisheye lenses, meshes; and a calibration that belongs to somebody else.
 - `track4d_ref.kitti`: Labels, two dialects of calibration and a GPS unit become one `Clip` in which parked cars stand still.
 - `track4d_ref.kubric`: Rigid objects that collide, rendered by Blender: a camera that looks backwards along z and a depth that is none.
+- `track4d_ref.lesson_store`: What training needs of 526 clips and their dialogues, computed once: features of a frozen tower, rays, coverage, truth.
 - `track4d_ref.measurements`: Everything the questions of a clip need, measured once: centres, distances, pixels, visibility, scale.
 - `track4d_ref.motion`: From continuous geometry to words: how 4DP-QA's labels are measured, and when a case is too close to call.
 - `track4d_ref.optimizers`: What is trained, by which rule, how fast, and in which precision.
@@ -36,6 +37,7 @@ Modules:
 - `track4d_ref.questions`: From facts to questions: thirteen types, balanced answers, four forms; one call asks a clip everything it can be asked.
 - `track4d_ref.raw`: From a stranger's text, JSON and PNG files to checked arrays in our axes.
 - `track4d_ref.raycasting`: Pictures, exact planar depth and instance maps of many frames at once, in a few hundred tensor operations.
+- `track4d_ref.real_dialogues`: KITTI and WildTrack through their readers: real cameras, real paths; pixels where there are any, painted boxes where there are none.
 - `track4d_ref.records`: One line of JSON per question, relation or dialogue: written whole or not at all, read with every field checked.
 - `track4d_ref.references`: Three ways to say which object is meant: its caption, a pixel in a named frame, a circle drawn around it.
 - `track4d_ref.relations`: MLLM-4D's physics solver: six relations between two frames, seven kinds of questions, four options, one pose convention.
@@ -61,7 +63,9 @@ Modules:
 - `track4d_ref.templates`: The words of the questions: eight phrasings for each type, and one grammar for claims that are true or false.
 - `track4d_ref.tokens`: Text on its way into the model: a byte-level tokenizer of our own, Qwen's chat template, and the label mask.
 - `track4d_ref.track4d`: The three parts on a Qwen2.5-VL: tokens that know their rays, a word with a state, answers in metres.
+- `track4d_ref.track4d_answer`: A clip and a question go in; words, four metric states and the state for the next question come out.
 - `track4d_ref.track4d_asking`: The same dialogues under four histories, to see what memory is worth.
+- `track4d_ref.track4d_experiments`: One command trains every variant over several seeds, asks it under four histories, and puts intervals on all differences.
 - `track4d_ref.track4d_training`: Turn after turn through a dialogue, with losses on words, paths, slots and confidence.
 - `track4d_ref.track_metrics`: How good is a predicted track: δ-accuracy, occlusion accuracy and average Jaccard, in pixels and in metres.
 - `track4d_ref.track_questions`: Where a point goes: visual and true-motion tracking as text, question types 12 and 13 of 4DP-QA.

@@ -10,8 +10,8 @@ __all__ = ['Layers', 'read_on', 'Prefix', 'prefix_row', 'embed', 'read_prefix', 
            'PackedTurns', 'pack_turns', 'PackedReading']
 
 # %% ../nbs/19a_dialogue_packing.ipynb #405b3003
-import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -137,12 +137,16 @@ class PackedTurns:
     word_at: torch.Tensor              # (B, turns) column of the turn's last `[TRK]`, -1 without one
     end_at: torch.Tensor               # (B, turns) column behind the turn's last token
 
+@lru_cache(maxsize=100_000)
+def _turn_ids(tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
+    return chat_ids(tokenizer, ({'role': 'user', 'content': question}, {'role': 'assistant', 'content': answer}))
+
 def _packed_row(model: Track4D, seen: SeenClip, turns: list[tuple[dict, ...]], joined: bool) -> tuple:
     "(ids, labels, turn numbers, positions) of one dialogue; `turns` hold question and answer each."
     ids, places = prefix_row(model, seen)
     labels, number, places, start = [IGNORE] * len(ids), [-1] * len(ids), [places], int(places[0, -1]) + 1
     for k, messages in enumerate(turns):
-        more, learn = chat_ids(model.tokenizer, messages, seen.name)
+        more, learn = _turn_ids(model.tokenizer, *(message['content'] for message in messages))
         if joined and k:                                    # the template's line break before a later question
             lead = model.tokenizer('\n<|im_start|>user\n', add_special_tokens=False).input_ids
             more, learn = lead + more, [IGNORE] * len(lead) + learn

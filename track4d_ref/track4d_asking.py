@@ -11,7 +11,7 @@ __all__ = ['open_ids', 'told_ids', 'Replies', 'Asking', 'moved_state', 'Heard', 
 
 # %% ../nbs/19b_track4d_asking.ipynb #f17f5531
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Replies:
     "What a model returned: all required trajectories, and for the answer-only turns (kind, was it right)."
     paths: list[PathAnswer]
     words: list[tuple[str, bool]]
+    beside: dict[str, list[PathAnswer]] = field(default_factory=dict)     # of the decoders that were trained beside
 
     def answer_accuracy(self) -> float:
         "Share of right answers among the answer-only turns."
@@ -75,6 +76,7 @@ class Heard:
     "What one turn gave: answers in words, trajectories (J, 3) by place in the batch, states, newest positions."
     texts: list[str]
     paths: dict[int, np.ndarray]
+    beside: dict[str, dict[int, np.ndarray]]
     state: torch.Tensor
     last: tuple | None
 
@@ -100,13 +102,14 @@ class Going:
         forced = told_ids(self.model, [answer_text(turn, how.as_text) for turn in turns]) if how.format_given else None
         most = 200 if how.as_text else 24
         spoken = speak(self.model, self.prefix, texts(turns), self.state, most, forced)
-        found, last = self.decode(turns, spoken, last)
+        found, newest = self.decode(turns, spoken, last)
+        beside = {name: self.decode(turns, spoken, last, head)[0] for name, head in self.model.beside.items()}
         told = told_turns(self.lessons, self.number, how)
         state = moved_state(self.model, how, turns, told, self.prefix, texts(told), spoken, self.state)
         said = [self.model.tokenizer.decode(words) for words in spoken.words]
-        return Heard(said, found, state, last)
+        return Heard(said, found, beside, state, newest)
 
-    def decode(self, turns: list[Turn], spoken: Spoken, last: tuple | None) -> tuple[dict, tuple | None]:
+    def decode(self, turns: list[Turn], spoken: Spoken, last: tuple | None, head=None) -> tuple[dict, tuple | None]:
         "Trajectories by place, of those that were required and could be read, and the newest positions."
         need = [i for i, turn in enumerate(turns) if turn.returns_path]
         if self.how.as_text:
@@ -119,7 +122,7 @@ class Going:
         output = TurnOutput(nothing, nothing, nothing > -1, hidden, self.model.trk(hidden, self.state[index]))
         rows = [TurnRow(self.lessons[i].seen, ()) for i in need]
         before = tuple(value[index] for value in last) if last else None
-        path, _ = decode_turn(self.model, rows, [self.tokens[i] for i in need], output, part, before)
+        path, _ = decode_turn(self.model, rows, [self.tokens[i] for i in need], output, part, before, head)
         times_s = torch.as_tensor(np.stack([turn.times_s for turn in part]), dtype=torch.float32)
         newest = carry_on(last, index, path.xyz_m, times_s, len(turns))
         return dict(zip(need, path.xyz_m.numpy())), newest
@@ -141,7 +144,7 @@ def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dia
               **options) -> Replies:
     "Ask a batch of dialogues turn after turn under one history mode; `options` are those of `Asking`."
     if mode == 'corrupted' and not others: raise InputError('corrupted history needs one other dialogue per lesson')
-    how, paths, words = Asking(mode, others, **options), [], []
+    how, replies = Asking(mode, others, **options), Replies([], [], {name: [] for name in model.beside})
     lengths = torch.tensor([len(lesson.dialogue.turns) for lesson in lessons])
     tokens = model.see([lesson.seen for lesson in lessons])
     prefix, state, last = read_prefix(model, [l.seen for l in lessons], tokens), model.start(len(lessons)), None
@@ -152,27 +155,30 @@ def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dia
         turn = Going(model, keep(lessons), number, dataclasses.replace(how, others=how.others and keep(how.others)),
                      keep(own), keep(tokens), prefix.select(stay), state[stay])
         heard = turn.ask(tuple(value[stay] for value in last) if last else None)
-        for place, lesson in enumerate(turn.lessons): note_reply(lesson, number, heard, place, turn.own[place], paths, words)
+        for place, lesson in enumerate(turn.lessons): note_reply(lesson, number, heard, place, turn.own[place], replies)
         state = state.index_copy(0, stay, heard.state)
         unknown = torch.full((len(lessons), 3), float('nan'))
         last = tuple(whole.index_copy(0, stay, value)
                      for whole, value in zip(last or (unknown, unknown, unknown[:, 0]), heard.last)) if heard.last else last
-    return Replies(paths, words)
+    return replies
 
 # %% ../nbs/19b_track4d_asking.ipynb #b929a03e
-def note_reply(lesson: Lesson, number: int, heard: Heard, place: int, own: list[str], paths: list, words: list) -> None:
+def note_reply(lesson: Lesson, number: int, heard: Heard, place: int, own: list[str], replies: Replies) -> None:
     "Write a turn's reply down: a trajectory beside its truth, or whether the words are right."
-    text, found = heard.texts[place], heard.paths.get(place)
+    text, turn = heard.texts[place], lesson.dialogue.turns[number]
     own.append(text or '.')
-    turn = lesson.dialogue.turns[number]
     if turn.returns_path:
         order = 1 + lesson.dialogue.path_turns.index(number)
-        paths.append(PathAnswer(lesson.dialogue.id, order, turn.xyz_m, found, lesson.others_m.get(number), turn.labels))
-    else: words.append((turn.kind, text.strip() == turn.answer))
+        note = lambda found: PathAnswer(lesson.dialogue.id, order, turn.xyz_m, found, lesson.others_m.get(number), turn.labels)
+        replies.paths.append(note(heard.paths.get(place)))
+        for name, found in heard.beside.items(): replies.beside[name].append(note(found.get(place)))
+    else: replies.words.append((turn.kind, text.strip() == turn.answer))
 
 def ask_all_dialogues(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dialogue] | None = None,
                       batch: int = 16, **options) -> Replies:
     "All lessons, batch by batch; `options` as in `ask_batch`."
     parts = [ask_batch(model, lessons[at:at + batch], mode, others and others[at:at + batch], **options)
              for at in range(0, len(lessons), batch)]
-    return Replies([path for part in parts for path in part.paths], [word for part in parts for word in part.words])
+    joined = lambda pick: [one for part in parts for one in pick(part)]
+    beside = {name: joined(lambda part: part.beside[name]) for name in model.beside}
+    return Replies(joined(lambda part: part.paths), joined(lambda part: part.words), beside)
