@@ -90,12 +90,16 @@ def ray_intersection_v1(origin_m, direction, weight, prior_m, epsilon):
 # %%
 #| export
 def ray_intersection(origin_m: torch.Tensor, direction: torch.Tensor, weight: torch.Tensor, prior_m: torch.Tensor,
-                     epsilon: float) -> torch.Tensor:
-    "The point (..., 3) nearest to weighted lines (..., n, 3) and, with weight epsilon, to the prior (..., 3)."
+                     epsilon: float, range_m: torch.Tensor | None = None, along: float = 0.0) -> torch.Tensor:
+    """The point (..., 3) nearest to weighted lines (..., n, 3) and, with weight epsilon, to the prior (..., 3).
+
+    With ranges (..., n), each line also pulls towards its point at that range, `along` times as hard as across."""
     eye = torch.eye(3, dtype=origin_m.dtype, device=origin_m.device)
-    across = (eye - direction[..., None] * direction[..., None, :]) * weight[..., None, None]     # (..., n, 3, 3)
-    left = across.sum(-3) + epsilon * eye
-    right = (across @ origin_m[..., None])[..., 0].sum(-2) + epsilon * prior_m
+    outer = direction[..., None] * direction[..., None, :]
+    pull = (eye - (1 - along) * outer) * weight[..., None, None]                                   # (..., n, 3, 3)
+    goal_m = origin_m if range_m is None else origin_m + direction * range_m[..., None]
+    left = pull.sum(-3) + epsilon * eye
+    right = (pull @ goal_m[..., None])[..., 0].sum(-2) + epsilon * prior_m
     return torch.linalg.solve(left, right)
 
 
@@ -137,6 +141,30 @@ axis.plot(*alone[:, :2].T, color='#0072B2', linewidth=3, alpha=0.5, label='one r
 axis.scatter(*point_m[:2], color='k', s=60, zorder=5); axis.set(xlabel='x (m)', ylabel='y (m)', aspect='equal', title='One ray: the prior says how far'); axis.legend(loc='lower right')
 plt.show()
 assert (alone[0] - point_m).norm() > 1 and torch.linalg.cross(alone[0] - origin_m[0], direction[0]).norm() < 0.01
+
+# %% [markdown]
+# What if one camera has an idea of the range, say from the size of the thing? Then its ray pulls weakly *along* itself too
+# **[ours]**: a view is sure about across and vague about along, an ellipsoid instead of a line. Two rays still decide by
+# crossing; a single one now answers with its range instead of the prior.
+
+# %%
+true_range_m = (point_m - origin_m).norm(dim=-1)
+guess = lambda count, factor, along=0.05: ray_intersection(
+    origin_m[:count], direction[:count], weight[:count], prior_m, 1e-6, factor * true_range_m[:count], along)
+factors = np.linspace(0.7, 1.3, 25)
+off_m = {count: [float((guess(count, float(f)) - point_m).norm()) for f in factors] for count in (1, 2)}
+assert (guess(1, 1.0) - point_m).norm() < 1e-3 and off_m[2][0] < 0.35 * off_m[1][0]
+assert torch.allclose(guess(2, 0.7, along=0.0), ray_intersection(origin_m, direction, weight, prior_m, 1e-6))
+
+# %%
+figure, axis = plt.subplots(figsize=(5.4, 2.3), dpi=90)
+for count, color in ((1, '#0072B2'), (2, 'k')):
+    axis.plot(100 * (factors - 1), off_m[count], color=color, label=f'{count} ray' + 's' * (count - 1))
+axis.set(xlabel='error of the range (%)', ylabel='off by (m)', title='A wrong range hurts one ray, hardly two')
+axis.legend(); plt.show()
+assert min(off_m[1]) < 1e-3
+ranged = lambda o, d, w, p, r: ray_intersection(o, d, w, p, 0.05, r, 0.1)
+assert torch.autograd.gradcheck(ranged, [v.clone().requires_grad_() for v in (origin_m, direction, weight, prior_m, true_range_m)])
 
 
 # %% [markdown]

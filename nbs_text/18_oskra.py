@@ -79,6 +79,7 @@ class OskraConfig:
     residual_m: float = 2.0           # ρ, the bound of the residual
     reach_m: float = 5.0              # one unit of the position head
     epsilon: float = 3e-3             # how hard the prior pulls on meeting rays
+    along: float = 0.05               # how hard a view pulls along its ray, towards its range; 0 = rays only
 
 
 # %%
@@ -149,12 +150,12 @@ def motion_prior(config: OskraConfig, numbers: torch.Tensor, times_s: torch.Tens
     return config.reach_m * numbers
 
 def anchored(config: OskraConfig, scene: Scene, query: Query, prior_m: torch.Tensor, focus: torch.Tensor,
-             claimed: torch.Tensor) -> torch.Tensor:
+             claimed: torch.Tensor, range_m: torch.Tensor | None = None) -> torch.Tensor:
     "The anchored path (B, J, 3): the prior itself, where the views' rays meet, or the last turn's motion carried on."
     if config.anchor == 'ray':
         tags = scene.tags
         origin_m, direction = mean_rays(tags.origin_m.to(focus.dtype), tags.direction.to(focus.dtype), focus)
-        return ray_intersection(origin_m, direction, claimed, prior_m, config.epsilon)
+        return ray_intersection(origin_m, direction, claimed, prior_m, config.epsilon, range_m, config.along)
     if config.anchor == 'persist':
         path_m = coasting_path(query.last_m, query.velocity_mps, query.last_s, query.times_s).to(prior_m.dtype)
         return torch.where(path_m.isfinite(), path_m, prior_m)
@@ -244,6 +245,7 @@ class OskraDecoder(nn.Module):
         self.slots = ObjectSlots(config.token_width, width, config.slots, config.rounds, config.use_slots)
         self.choose = nn.Linear(width, width, bias=False)
         self.motion = nn.Linear(width, 9 if config.use_kinematics else 3 * config.horizon)
+        self.range = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1))
         self.visible = nn.Linear(2 * width + 1, 1)
         self.residual = BoundedResidual(2 * width, config)
 
@@ -255,8 +257,11 @@ class OskraDecoder(nn.Module):
         z = (slot_logit.softmax(-1)[..., None] * found.slots).sum(1) + asked                      # (B, width)
         focus, claimed = look(scene, query, found, self.config.use_slots)
         prior_m = motion_prior(self.config, self.motion(z).unflatten(-1, (-1, 3)), query.times_s)
-        anchor_m = anchored(self.config, scene, query, prior_m, focus, claimed)
-        context = (focus * claimed[..., None]).sum(2) @ found.value                               # (B, J, width)
+        looked = focus @ found.value[:, None]                                                     # (B, J, V, width)
+        both = torch.cat([looked, z[:, None, None].expand_as(looked)], -1)
+        range_m = self.config.reach_m * self.range(both)[..., 0].clamp(-3, 3).exp()               # (B, J, V)
+        anchor_m = anchored(self.config, scene, query, prior_m, focus, claimed, range_m)
+        context = (looked * claimed[..., None]).sum(2)                                            # (B, J, width)
         seen = torch.cat([z[:, None].expand_as(context), context], -1)
         residual_m = self.residual(seen, query.times_s)
         visible = self.visible(torch.cat([seen, claimed.amax(-1, keepdim=True)], -1))[..., 0]

@@ -79,6 +79,7 @@ class SeenClip:
     videos: tuple[Video, ...]
     tags: RayTags
     coverage: dict[int, torch.Tensor]
+    features: torch.Tensor | None = None     # (n, width) of a frozen vision tower, if they are kept
 
 def see_clip(clip: Clip, layout: PatchLayout, size_px: int | None = None, frames: tuple[int, int] | None = None) -> SeenClip:
     "Frames start … stop - 1 (default: all) of every view, resized to `size_px` squares if given."
@@ -161,6 +162,7 @@ class Track4DConfig:
     use_residual: bool = True
     horizon: int = 4
     head: str = 'oskra'               # or 'gru'
+    beside: tuple[str, ...] = ()      # other decoders trained beside it, of HEADS: they see what it sees, and change nothing
 
 
 # %%
@@ -212,6 +214,15 @@ class WaypointHead(nn.Module):
 
 # %%
 #| export
+HEADS = {'no slots': {'use_slots': False}, 'no kinematics': {'use_kinematics': False}, 'no residual': {'use_residual': False},
+         'no anchor': {'anchor': 'head'}, 'gru': {}}
+
+def beside_head(decoding: OskraConfig, name: str) -> nn.Module:
+    "One of the other decoders: OSK-RA without one of its parts, or the way-point network."
+    if name not in HEADS: raise InputError(f'track4d: no decoder {name!r}; use some of {tuple(HEADS)}')
+    changed = dataclasses.replace(decoding, **HEADS[name])
+    return WaypointHead(changed) if name == 'gru' else OskraDecoder(changed)
+
 class Track4D(nn.Module):
     "LMM-Track4D: a Qwen2.5-VL with RTGE, TRK and OSK-RA."
 
@@ -227,6 +238,7 @@ class Track4D(nn.Module):
             self.rtge = RayTimeEncoder(tagging)
             self.trk = StateToken(TrkConfig(width, config.state_width, config.memory))
             self.decoder = OskraDecoder(decoding) if config.head == 'oskra' else WaypointHead(decoding)
+            self.beside = nn.ModuleDict({name: beside_head(decoding, name) for name in config.beside})
 
     def start(self, count: int) -> torch.Tensor:
         "Empty states (count, S)."
@@ -234,10 +246,12 @@ class Track4D(nn.Module):
 
     def see(self, clips: list[SeenClip]) -> list[torch.Tensor]:
         "Tokens (n, width) of every clip with their ray and time; done once per dialogue."
-        inputs = video_inputs(self.vlm, tuple(video for clip in clips for video in clip.videos))
-        tower, device = self.vlm.model.visual, self.vlm.device
-        pixels, grids = inputs['pixel_values_videos'].to(device, tower.dtype), inputs['video_grid_thw'].to(device)
-        tokens = tower(pixels, grid_thw=grids).pooler_output.split([len(clip.tags) for clip in clips])
+        device, tower = self.vlm.device, self.vlm.model.visual
+        if all(clip.features is not None for clip in clips): tokens = [clip.features.to(device) for clip in clips]
+        else:
+            inputs = video_inputs(self.vlm, tuple(video for clip in clips for video in clip.videos))
+            pixels, grids = inputs['pixel_values_videos'].to(device, tower.dtype), inputs['video_grid_thw'].to(device)
+            tokens = tower(pixels, grid_thw=grids).pooler_output.split([len(clip.tags) for clip in clips])
         if not self.config.use_rtge: return list(tokens)
         return [self.rtge(rows, clip.tags.to(device)) for rows, clip in zip(tokens, clips)]
 
@@ -387,7 +401,8 @@ assert (changed - library)[real].abs().max() > 1e-3
 # %%
 #| export
 def decode_turn(model: Track4D, rows: list[TurnRow], tokens: list[torch.Tensor], output: TurnOutput, turns: list[Turn],
-                last: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None) -> tuple[Trajectory, Scene]:
+                last: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+                decoder: nn.Module | None = None) -> tuple[Trajectory, Scene]:
     "The trajectories at the turns' moments; `last` = position (B, 3), velocity (B, 3), time (B,) of the turn before."
     device = output.hidden.device
     tags = [row.seen.tags.to(device) for row in rows]
@@ -402,7 +417,7 @@ def decode_turn(model: Track4D, rows: list[TurnRow], tokens: list[torch.Tensor],
     unknown = torch.full((len(rows), 3), float('nan'), device=device)
     place_m, speed_mps, when_s = last or (unknown, unknown, unknown[:, 0])
     query = Query(output.hidden.float(), output.step.state, times_s, place_m, speed_mps, when_s)
-    return model.decoder(scene, query), scene
+    return (decoder or model.decoder)(scene, query), scene
 
 def answer_loss(output: TurnOutput) -> torch.Tensor:
     "Mean cross-entropy of the answers' words."
@@ -491,7 +506,7 @@ def load_track4d(folder: Path | str) -> Track4D:
     "The model of a folder written by `save_track4d`; InputError if a part is missing or does not fit."
     folder = Path(folder)
     values = read_json(folder / 'track4d.json')
-    try: config = Track4DConfig(**values)
+    try: config = Track4DConfig(**values | {'beside': tuple(values.get('beside', ()))})
     except TypeError as error: raise InputError(f'{folder}/track4d.json: {error}; save the model again') from None
     model = Track4D(*load_vlm(folder / 'vlm'), config)
     try: missing, unknown = model.load_state_dict(load_file(folder / 'parts.safetensors'), strict=False)

@@ -21,16 +21,18 @@
 
 # %%
 #| export
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from track4d_ref.dialogue_sets import answer_text, history, messages_of
-from track4d_ref.dialogues import Dialogue
+from track4d_ref.dialogue_packing import Prefix, Spoken, read_prefix, speak
+from track4d_ref.dialogue_sets import answer_text, history
+from track4d_ref.dialogues import Dialogue, Turn
 from track4d_ref.storage import InputError
-from track4d_ref.tokens import answer_ids
-from track4d_ref.track4d import Track4D, TurnRow, decode_turn, row_ids, run_turn
+from track4d_ref.tokens import answer_ids, chat_ids
+from track4d_ref.track4d import Track4D, TurnOutput, TurnRow, decode_turn
 from track4d_ref.track4d_training import Lesson, carry_on
 from track4d_ref.trajectory_scores import PathAnswer
 from track4d_ref.trajectory_text import parse_trajectory
@@ -44,7 +46,7 @@ from track4d_ref.patches import PatchLayout
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip
 from track4d_ref.tokens import train_tokenizer
-from track4d_ref.track4d import Track4DConfig
+from track4d_ref.track4d import Track4DConfig, run_turn
 from track4d_ref.track4d_training import Track4DPlan, make_lesson, train_track4d, turn_messages
 from track4d_ref.trajectory_scores import path_scores
 from track4d_ref.viz import time_colors, use_style
@@ -90,26 +92,22 @@ assert np.isfinite([row['total'] for row in log]).all()
 
 # %%
 #| export
-@torch.no_grad()
-def say(model: Track4D, rows: list[TurnRow], tokens, state: torch.Tensor, most_words: int = 24) -> list[tuple[int, ...]]:
-    "Greedy token numbers of the answers of open rows, without the end token."
-    said, done, end = [()] * len(rows), [False] * len(rows), model.tokenizer.eos_token_id
-    for _ in range(most_words):
-        grown = [TurnRow(row.seen, row.messages, words) for row, words in zip(rows, said)]
-        logits = run_turn(model, grown, tokens, state).logits
-        for i, row in enumerate(grown):
-            word = int(logits[i, len(row_ids(model, row)[0]) - 1].argmax())
-            done[i] = done[i] or word == end
-            if not done[i]: said[i] = (*said[i], word)
-        if all(done): break
-    return said
+def open_ids(model: Track4D, messages: tuple[dict, ...]) -> list[int]:
+    "Token ids of messages that end with a question, up to where the answer begins."
+    return chat_ids(model.tokenizer, messages)[0]
+
+def told_ids(model: Track4D, answers: list[str]) -> list[tuple[int, ...]]:
+    "Given answers as token numbers, as the model would have said them."
+    return [tuple(answer_ids(model.tokenizer, answer)) for answer in answers]
 
 
 # %%
-open_rows = [TurnRow(lesson.seen, ({'role': 'user', 'content': lesson.dialogue.turns[0].question},)) for lesson in lessons[:2]]
-with torch.no_grad(): answers = say(model, open_rows, model.see([lesson.seen for lesson in lessons[:2]]), model.start(2), 8)
-print([tokenizer.decode(words) for words in answers])
-assert all(len(words) <= 8 for words in answers)
+questions = [({'role': 'user', 'content': lesson.dialogue.turns[0].question},) for lesson in lessons[:2]]
+with torch.no_grad(): prefix = read_prefix(model, [l.seen for l in lessons[:2]], model.see([l.seen for l in lessons[:2]]))
+answers = speak(model, prefix, [open_ids(model, messages) for messages in questions], model.start(2), 8)
+print([tokenizer.decode(words) for words in answers.words])
+assert all(len(words) <= 8 for words in answers.words)
+assert tokenizer.decode(told_ids(model, ['Yes.'])[0]) == 'Yes.'
 
 
 # %% [markdown]
@@ -129,6 +127,7 @@ class Replies:
     "What a model returned: all required trajectories, and for the answer-only turns (kind, was it right)."
     paths: list[PathAnswer]
     words: list[tuple[str, bool]]
+    beside: dict[str, list[PathAnswer]] = field(default_factory=dict)     # of the decoders that were trained beside
 
     def answer_accuracy(self) -> float:
         "Share of right answers among the answer-only turns."
@@ -137,93 +136,148 @@ class Replies:
 
 # %%
 #| export
-def moved_state(model: Track4D, lessons: list[Lesson], number: int, mode: str, asked: list[TurnRow],
-                said: list[tuple[int, ...]], others: list[Dialogue] | None, tokens: list[torch.Tensor], state: torch.Tensor,
-                as_text: bool) -> torch.Tensor:
-    "The states after turn `number`: produced by the own answers, the true ones, another dialogue's, or none."
-    if mode == 'no': return model.start(len(lessons))
-    rows = [TurnRow(row.seen, row.messages, words or (model.tokenizer.eos_token_id,)) for row, words in zip(asked, said)]
+@dataclass(frozen=True, eq=False)
+class Asking:
+    "How a batch is asked: history mode, the corrupting dialogues, and what is switched off."
+    mode: str
+    others: list[Dialogue] | None = None
+    as_text: bool = False              # trajectories as words, no decoder
+    use_text: bool = True
+    use_state: bool = True
+    format_given: bool = False         # the true words are put into the model's mouth
+
+def moved_state(model: Track4D, how: Asking, turns: list[Turn], told: list[Turn], prefix, texts: list[list[int]],
+                spoken: Spoken, state: torch.Tensor) -> torch.Tensor:
+    "States after a turn: produced by the own answers, the true ones, another dialogue's (`told`), or none."
+    mode = how.mode if how.use_state else 'no'
+    if mode == 'no': return model.start(len(turns))
     if mode in ('gold', 'corrupted'):
-        told = [lesson.dialogue for lesson in lessons] if mode == 'gold' else others
-        turns = [dialogue.turns[min(number, len(dialogue.turns) - 1)] for dialogue in told]
-        rows = [TurnRow(row.seen, (*row.messages[:-1], *messages_of([turn.question], [answer_text(turn, as_text)])))
-                for row, turn in zip(asked, turns)]
-    return run_turn(model, rows, tokens, state).step.state
+        forced = told_ids(model, [answer_text(turn, how.as_text) for turn in told])
+        if mode == 'corrupted' or forced != spoken.words:
+            spoken = speak(model, prefix, texts, state, max(map(len, forced)) + 1, forced)
+    step = model.trk(spoken.hidden, state)
+    return torch.where(spoken.asked[:, None], step.state, state)
 
 
 # %%
 #| export
+@dataclass(frozen=True, eq=False)
+class Heard:
+    "What one turn gave: answers in words, trajectories (J, 3) by place in the batch, states, newest positions."
+    texts: list[str]
+    paths: dict[int, np.ndarray]
+    beside: dict[str, dict[int, np.ndarray]]
+    state: torch.Tensor
+    last: tuple | None
+
+
+# %%
+#| export
+@dataclass(frozen=True, eq=False)
+class Going:
+    "One turn of the dialogues that are still going on."
+    model: Track4D
+    lessons: list[Lesson]
+    number: int
+    how: Asking
+    own: list[list[str]]
+    tokens: list[torch.Tensor]
+    prefix: Prefix
+    state: torch.Tensor
+
+    def ask(self, last: tuple | None) -> Heard:
+        "Speak, decode, move the state."
+        turns, how = [lesson.dialogue.turns[self.number] for lesson in self.lessons], self.how
+        past = past_messages(self.lessons, self.number, how, self.own)
+        texts = lambda asked: [open_ids(self.model, (*before, {'role': 'user', 'content': turn.question}))
+                               for before, turn in zip(past, asked)]
+        forced = told_ids(self.model, [answer_text(turn, how.as_text) for turn in turns]) if how.format_given else None
+        most = 200 if how.as_text else 24
+        spoken = speak(self.model, self.prefix, texts(turns), self.state, most, forced)
+        found, newest = self.decode(turns, spoken, last)
+        beside = {name: self.decode(turns, spoken, last, head)[0] for name, head in self.model.beside.items()}
+        told = told_turns(self.lessons, self.number, how)
+        state = moved_state(self.model, how, turns, told, self.prefix, texts(told), spoken, self.state)
+        said = [self.model.tokenizer.decode(words) for words in spoken.words]
+        return Heard(said, found, beside, state, newest)
+
+    def decode(self, turns: list[Turn], spoken: Spoken, last: tuple | None, head=None) -> tuple[dict, tuple | None]:
+        "Trajectories by place, of those that were required and could be read, and the newest positions."
+        need = [i for i, turn in enumerate(turns) if turn.returns_path]
+        if self.how.as_text:
+            read = {i: parse_trajectory(self.model.tokenizer.decode(spoken.words[i])) for i in need}
+            return {i: path.xyz_m for i, path in read.items() if path.readable}, last
+        need = [i for i in need if spoken.asked[i]]
+        if not need: return {}, last
+        index, part, hidden = torch.tensor(need), [turns[i] for i in need], spoken.hidden[need]
+        nothing = torch.zeros(len(need), 1)
+        output = TurnOutput(nothing, nothing, nothing > -1, hidden, self.model.trk(hidden, self.state[index]))
+        rows = [TurnRow(self.lessons[i].seen, ()) for i in need]
+        before = tuple(value[index] for value in last) if last else None
+        path, _ = decode_turn(self.model, rows, [self.tokens[i] for i in need], output, part, before, head)
+        times_s = torch.as_tensor(np.stack([turn.times_s for turn in part]), dtype=torch.float32)
+        newest = carry_on(last, index, path.xyz_m, times_s, len(turns))
+        return dict(zip(need, path.xyz_m.numpy())), newest
+
+
+# %%
+#| export
+def past_messages(lessons: list[Lesson], number: int, how: Asking, own: list[list[str]]) -> list[tuple[dict, ...]]:
+    "The text history of every dialogue before turn `number`."
+    kind = how.mode if how.use_text else 'no'
+    return [history(lesson.dialogue, number, kind, tuple(said), how.others and how.others[i], how.as_text)
+            for i, (lesson, said) in enumerate(zip(lessons, own))]
+
+def told_turns(lessons: list[Lesson], number: int, how: Asking) -> list[Turn]:
+    "Whose turn moves the state: the dialogue's own, or the corrupting one's."
+    spoken_of = how.others if how.mode == 'corrupted' else [lesson.dialogue for lesson in lessons]
+    return [dialogue.turns[min(number, len(dialogue.turns) - 1)] for dialogue in spoken_of]
+
 @torch.no_grad()
-def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dialogue] | None = None, as_text: bool = False,
-              use_text: bool = True, use_state: bool = True, format_given: bool = False) -> Replies:
-    "Ask a batch of dialogues turn after turn under one history mode; `format_given` puts `[TRK]` into the model's mouth."
+def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dialogue] | None = None,
+              **options) -> Replies:
+    "Ask a batch of dialogues turn after turn under one history mode; `options` are those of `Asking`."
     if mode == 'corrupted' and not others: raise InputError('corrupted history needs one other dialogue per lesson')
-    paths, words, own = [], [], {i: [] for i in range(len(lessons))}
-    tokens, state, last = model.see([lesson.seen for lesson in lessons]), model.start(len(lessons)), None
-    alive = list(range(len(lessons)))
-    for number in range(max(len(lesson.dialogue.turns) for lesson in lessons)):
-        stay = [place for place, i in enumerate(alive) if number < len(lessons[i].dialogue.turns)]
-        alive, state, last = [alive[p] for p in stay], state[stay], tuple(v[stay] for v in last) if last else None
-        part, here = [lessons[i] for i in alive], [tokens[i] for i in alive]
-        kind = mode if use_text else 'no'
-        past = [history(lessons[i].dialogue, number, kind, tuple(own[i]), others and others[i], as_text) for i in alive]
-        rows = [TurnRow(lesson.seen, (*before, {'role': 'user', 'content': lesson.dialogue.turns[number].question}))
-                for lesson, before in zip(part, past)]
-        said = say(model, rows, here, state, 160 if as_text else 24) if not format_given else spoken_for(model, part, number)
-        found, last = found_paths(model, part, number, rows, said, here, state, last, as_text)
-        for place, i in enumerate(alive):
-            text = model.tokenizer.decode(said[place])
-            own[i].append(text or '.')
-            note_reply(lessons[i], number, text, found.get(place), paths, words)
-        told = [others[i] for i in alive] if others else None
-        state = moved_state(model, part, number, mode if use_state else 'no', rows, said, told, here, state, as_text)
-    return Replies(paths, words)
+    how, replies = Asking(mode, others, **options), Replies([], [], {name: [] for name in model.beside})
+    lengths = torch.tensor([len(lesson.dialogue.turns) for lesson in lessons])
+    tokens = model.see([lesson.seen for lesson in lessons])
+    prefix, state, last = read_prefix(model, [l.seen for l in lessons], tokens), model.start(len(lessons)), None
+    own = [[] for _ in lessons]
+    for number in range(int(lengths.max())):
+        stay = torch.nonzero(lengths > number)[:, 0]
+        keep = lambda values: [values[i] for i in stay]
+        turn = Going(model, keep(lessons), number, dataclasses.replace(how, others=how.others and keep(how.others)),
+                     keep(own), keep(tokens), prefix.select(stay), state[stay])
+        heard = turn.ask(tuple(value[stay] for value in last) if last else None)
+        for place, lesson in enumerate(turn.lessons): note_reply(lesson, number, heard, place, turn.own[place], replies)
+        state = state.index_copy(0, stay, heard.state)
+        unknown = torch.full((len(lessons), 3), float('nan'))
+        last = tuple(whole.index_copy(0, stay, value)
+                     for whole, value in zip(last or (unknown, unknown, unknown[:, 0]), heard.last)) if heard.last else last
+    return replies
 
 
 # %%
 #| export
-def spoken_for(model: Track4D, lessons: list[Lesson], number: int) -> list[tuple[int, ...]]:
-    "The true words of turn `number` as token numbers: what a model with perfect form would say."
-    return [tuple(answer_ids(model.tokenizer, lesson.dialogue.turns[number].answer)) for lesson in lessons]
-
-
-# %%
-#| export
-def found_paths(model: Track4D, lessons: list[Lesson], number: int, rows: list[TurnRow], said: list[tuple[int, ...]],
-                tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None,
-                as_text: bool) -> tuple[dict, tuple | None]:
-    "Trajectories (J, 3) by place in the batch, of those that were required and could be read."
-    need = [i for i, lesson in enumerate(lessons) if lesson.dialogue.turns[number].returns_path]
-    if as_text:
-        read = {i: parse_trajectory(model.tokenizer.decode(said[i])) for i in need}
-        return {i: path.xyz_m for i, path in read.items() if path.readable}, last
-    need = [i for i in need if model.word in said[i]]
-    if not need: return {}, last
-    index, turns = torch.tensor(need), [lessons[i].dialogue.turns[number] for i in need]
-    grown = [TurnRow(rows[i].seen, rows[i].messages, said[i]) for i in need]
-    picked = [tokens[i] for i in need]
-    output = run_turn(model, grown, picked, state[index])
-    path, _ = decode_turn(model, grown, picked, output, turns, tuple(v[index] for v in last) if last else None)
-    times_s = torch.as_tensor(np.stack([turn.times_s for turn in turns]), dtype=torch.float32)
-    return dict(zip(need, path.xyz_m.numpy())), carry_on(last, index, path.xyz_m, times_s, len(lessons))
-
-
-# %%
-#| export
-def note_reply(lesson: Lesson, number: int, text: str, found: np.ndarray | None, paths: list, words: list) -> None:
+def note_reply(lesson: Lesson, number: int, heard: Heard, place: int, own: list[str], replies: Replies) -> None:
     "Write a turn's reply down: a trajectory beside its truth, or whether the words are right."
-    turn = lesson.dialogue.turns[number]
+    text, turn = heard.texts[place], lesson.dialogue.turns[number]
+    own.append(text or '.')
     if turn.returns_path:
         order = 1 + lesson.dialogue.path_turns.index(number)
-        paths.append(PathAnswer(lesson.dialogue.id, order, turn.xyz_m, found, lesson.others_m.get(number), turn.labels))
-    else: words.append((turn.kind, text.strip() == turn.answer))
+        note = lambda found: PathAnswer(lesson.dialogue.id, order, turn.xyz_m, found, lesson.others_m.get(number), turn.labels)
+        replies.paths.append(note(heard.paths.get(place)))
+        for name, found in heard.beside.items(): replies.beside[name].append(note(found.get(place)))
+    else: replies.words.append((turn.kind, text.strip() == turn.answer))
 
 def ask_all_dialogues(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dialogue] | None = None,
                       batch: int = 16, **options) -> Replies:
     "All lessons, batch by batch; `options` as in `ask_batch`."
     parts = [ask_batch(model, lessons[at:at + batch], mode, others and others[at:at + batch], **options)
              for at in range(0, len(lessons), batch)]
-    return Replies([path for part in parts for path in part.paths], [word for part in parts for word in part.words])
+    joined = lambda pick: [one for part in parts for one in pick(part)]
+    beside = {name: joined(lambda part: part.beside[name]) for name in model.beside}
+    return Replies(joined(lambda part: part.paths), joined(lambda part: part.words), beside)
 
 
 # %%

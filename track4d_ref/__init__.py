@@ -63,9 +63,7 @@ Modules:
 - `track4d_ref.templates`: The words of the questions: eight phrasings for each type, and one grammar for claims that are true or false.
 - `track4d_ref.tokens`: Text on its way into the model: a byte-level tokenizer of our own, Qwen's chat template, and the label mask.
 - `track4d_ref.track4d`: The three parts on a Qwen2.5-VL: tokens that know their rays, a word with a state, answers in metres.
-- `track4d_ref.track4d_answer`: A clip and a question go in; words, four metric states and the state for the next question come out.
 - `track4d_ref.track4d_asking`: The same dialogues under four histories, to see what memory is worth.
-- `track4d_ref.track4d_experiments`: One command trains every variant over several seeds, asks it under four histories, and puts intervals on all differences.
 - `track4d_ref.track4d_training`: Turn after turn through a dialogue, with losses on words, paths, slots and confidence.
 - `track4d_ref.track_metrics`: How good is a predicted track: δ-accuracy, occlusion accuracy and average Jaccard, in pixels and in metres.
 - `track4d_ref.track_questions`: Where a point goes: visual and true-motion tracking as text, question types 12 and 13 of 4DP-QA.

@@ -11,7 +11,6 @@ __all__ = ['TAG_NAMES', 'tower_of', 'with_features', 'save_lessons', 'load_lesso
 
 # %% ../nbs/19d_lesson_store.ipynb #b0d21ab0
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
