@@ -21,6 +21,7 @@
 
 # %%
 #| export
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -296,6 +297,57 @@ assert decoder(small(scene), long).xyz_m.shape == (1, 16, 3)
 try: OskraDecoder(OskraConfig(16, 12, 10, 24, 4, use_kinematics=False))(small(scene), long); refused = ''
 except InputError as error: refused = str(error)
 assert 'set horizon' in refused
+
+
+# %% [markdown]
+# ## Another decoder, for comparison
+#
+# To say what slots, kinematics, anchors and residual are worth, one needs the plain thing: way-points one after the other from a recurrent
+# cell, as driving models do. `HEADS` names the decoders that can be trained beside OSK-RA.
+
+# %%
+#| export
+class WaypointHead(nn.Module):
+    "The ablation of OSK-RA: z ← GRU(x, z), x ← x + W z, from `[TRK]`'s hidden state, TRK's state and the mean token."
+
+    def __init__(self, config: OskraConfig):
+        super().__init__()
+        self.config = config
+        self.start = nn.Linear(config.hidden_width + config.state_width + config.token_width, config.width)
+        self.cell, self.step = nn.GRUCell(4, config.width), nn.Linear(config.width, 3)
+        self.first = nn.Linear(config.width, 3)
+        self.visible = nn.Linear(config.width, 1)
+
+    def forward(self, scene: Scene, query: Query) -> Trajectory:
+        "Way-points one after the other; there is no anchor, so anchor and prior equal the answer."
+        mean = (scene.tokens * scene.mask[..., None]).sum(1) / scene.mask.sum(1, keepdim=True).clamp(min=1)
+        z = self.start(torch.cat([query.hidden, query.state, mean], -1)).tanh()
+        place, places, seen = self.config.reach_m * self.first(z), [], []
+        for j in range(query.times_s.shape[1]):
+            passed_s = (query.times_s[:, j] - query.times_s[:, max(j - 1, 0)])[:, None].to(z.dtype)
+            z = self.cell(torch.cat([place, passed_s], -1), z)
+            place = place + self.step(z) * (j > 0)
+            places.append(place)
+            seen.append(self.visible(z)[:, 0])
+        path = torch.stack(places, 1)
+        return Trajectory(path, path, path, path * 0, torch.stack(seen, 1), None, None, None, None)
+
+
+# %%
+#| export
+HEADS = {'no slots': {'use_slots': False}, 'no kinematics': {'use_kinematics': False}, 'no residual': {'use_residual': False},
+         'no anchor': {'anchor': 'head'}, 'gru': {}}
+
+def beside_head(decoding: OskraConfig, name: str) -> nn.Module:
+    "One of the other decoders: OSK-RA without one of its parts, or the way-point network."
+    if name not in HEADS: raise InputError(f'track4d: no decoder {name!r}; use some of {tuple(HEADS)}')
+    changed = dataclasses.replace(decoding, **HEADS[name])
+    return WaypointHead(changed) if name == 'gru' else OskraDecoder(changed)
+
+
+# %%
+plain = beside_head(config, 'gru')
+assert sum(p.numel() for p in plain.parameters()) < sum(p.numel() for p in beside_head(config, 'no residual').parameters())
 
 
 # %% [markdown]

@@ -35,7 +35,7 @@ from torch.nn.utils.rnn import pad_sequence
 from track4d_ref.cameras import camera_center, invert_pose, resize_intrinsics
 from track4d_ref.clips import Clip
 from track4d_ref.dialogues import STATE_WORD, Turn
-from track4d_ref.oskra import OskraConfig, OskraDecoder, Query, Scene, Trajectory
+from track4d_ref.oskra import HEADS, OskraConfig, OskraDecoder, Query, Scene, Trajectory, WaypointHead, beside_head
 from track4d_ref.patches import PatchLayout, Video, resize_frames, rope_positions
 from track4d_ref.rtge import RayTags, RayTimeEncoder, RtgeConfig, join_tags, scene_scale_m, view_tags
 from track4d_ref.slots import token_coverage
@@ -186,43 +186,6 @@ def add_state_word(vlm, tokenizer) -> int:
 
 # %%
 #| export
-class WaypointHead(nn.Module):
-    "The ablation of OSK-RA: z ← GRU(x, z), x ← x + W z, from `[TRK]`'s hidden state, TRK's state and the mean token."
-
-    def __init__(self, config: OskraConfig):
-        super().__init__()
-        self.config = config
-        self.start = nn.Linear(config.hidden_width + config.state_width + config.token_width, config.width)
-        self.cell, self.step = nn.GRUCell(4, config.width), nn.Linear(config.width, 3)
-        self.first = nn.Linear(config.width, 3)
-        self.visible = nn.Linear(config.width, 1)
-
-    def forward(self, scene: Scene, query: Query) -> Trajectory:
-        "Way-points one after the other; there is no anchor, so anchor and prior equal the answer."
-        mean = (scene.tokens * scene.mask[..., None]).sum(1) / scene.mask.sum(1, keepdim=True).clamp(min=1)
-        z = self.start(torch.cat([query.hidden, query.state, mean], -1)).tanh()
-        place, places, seen = self.config.reach_m * self.first(z), [], []
-        for j in range(query.times_s.shape[1]):
-            passed_s = (query.times_s[:, j] - query.times_s[:, max(j - 1, 0)])[:, None].to(z.dtype)
-            z = self.cell(torch.cat([place, passed_s], -1), z)
-            place = place + self.step(z) * (j > 0)
-            places.append(place)
-            seen.append(self.visible(z)[:, 0])
-        path = torch.stack(places, 1)
-        return Trajectory(path, path, path, path * 0, torch.stack(seen, 1), None, None, None, None)
-
-
-# %%
-#| export
-HEADS = {'no slots': {'use_slots': False}, 'no kinematics': {'use_kinematics': False}, 'no residual': {'use_residual': False},
-         'no anchor': {'anchor': 'head'}, 'gru': {}}
-
-def beside_head(decoding: OskraConfig, name: str) -> nn.Module:
-    "One of the other decoders: OSK-RA without one of its parts, or the way-point network."
-    if name not in HEADS: raise InputError(f'track4d: no decoder {name!r}; use some of {tuple(HEADS)}')
-    changed = dataclasses.replace(decoding, **HEADS[name])
-    return WaypointHead(changed) if name == 'gru' else OskraDecoder(changed)
-
 class Track4D(nn.Module):
     "LMM-Track4D: a Qwen2.5-VL with RTGE, TRK and OSK-RA."
 
