@@ -96,8 +96,9 @@ def ray_intersection(origin_m: torch.Tensor, direction: torch.Tensor, weight: to
     With ranges (..., n), each line also pulls towards its point at that range, `along` times as hard as across."""
     eye = torch.eye(3, dtype=origin_m.dtype, device=origin_m.device)
     outer = direction[..., None] * direction[..., None, :]
-    pull = (eye - (1 - along) * outer) * weight[..., None, None]                                   # (..., n, 3, 3)
     goal_m = origin_m if range_m is None else origin_m + direction * range_m[..., None]
+    along = 0.0 if range_m is None else along                            # a ray without a range has no say along itself
+    pull = (eye - (1 - along) * outer) * weight[..., None, None]                                   # (..., n, 3, 3)
     left = pull.sum(-3) + epsilon * eye
     right = (pull @ goal_m[..., None])[..., 0].sum(-2) + epsilon * prior_m
     return torch.linalg.solve(left, right)

@@ -262,3 +262,15 @@ def test_all_parameters_learn_after_one_step():
     coverage = torch.rand(2, 840).double()
     weighted(trajectory_losses(found, truth, yes, yes) | slot_losses(found, scene, coverage, query.times_s)).backward()
     assert [name for name, value in decoder.named_parameters() if value.grad is None or value.grad.abs().sum() == 0] == []
+
+
+def test_a_ray_without_a_range_has_no_say_along_itself():
+    import torch
+    from track4d_ref.anchors import ray_intersection
+    origin_m, direction = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]])
+    prior_m = torch.tensor([1.0, 0.0, 7.0])
+    plain = ray_intersection(origin_m, direction, torch.ones(1), prior_m, 1e-3)
+    assert torch.allclose(ray_intersection(origin_m, direction, torch.ones(1), prior_m, 1e-3, None, 0.05), plain)
+    assert abs(float(plain[2]) - 7) < 1e-3
+    ranged = ray_intersection(origin_m, direction, torch.ones(1), prior_m, 1e-6, torch.tensor([4.0]), 0.05)
+    assert abs(float(ranged[2]) - 4) < 1e-2
