@@ -99,6 +99,9 @@ class Preset:
     optimizer: str; precision: str; accumulation: int
     learning_rate: float; weight_decay: float; warmup_fraction: float; gradient_clip: float
     train_seconds: float
+    lora_rank: int; lora_alpha: float; lora_dropout: float             # rank 0: every weight is trained
+    lora_targets: str; quantize: str                                      # attention | all; none | nf4
+    gradient_checkpointing: int                                           # 1: compute activations twice, keep few
     seed: int
 
 
@@ -150,11 +153,14 @@ def load_preset(name: str = 'tiny', overrides: tuple[str, ...] = (), path: Path 
 
 # %%
 #| export
+MAY_BE_ZERO = ('weight_decay', 'warmup_fraction', 'train_seconds', 'seed', 'lora_rank', 'lora_dropout', 'gradient_checkpointing')
+WORDS = dict(lora_targets=('attention', 'all'), quantize=('none', 'nf4'))
+
 def _checked(preset: Preset) -> Preset:
     "Refuse numbers that cannot work together, naming the key."
     for field in dataclasses.fields(preset):
         value = getattr(preset, field.name)
-        if field.name in ('weight_decay', 'warmup_fraction', 'train_seconds', 'seed'): wrong = field.type is not str and value < 0
+        if field.name in MAY_BE_ZERO: wrong = field.type is not str and value < 0
         else: wrong = field.type in (int, float) and value <= 0
         if wrong: raise InputError(f'preset {preset.name}: {field.name} = {value} is too small; give a larger number')
     cell = preset.patch_size * preset.merge_size
@@ -164,6 +170,11 @@ def _checked(preset: Preset) -> Preset:
     if preset.frames % preset.temporal_patch_size:
         raise InputError(f'preset {preset.name}: frames = {preset.frames} is not a multiple of '
                          f'temporal_patch_size = {preset.temporal_patch_size}; use {preset.frames + 1}')
+    for key, words in WORDS.items():
+        if getattr(preset, key) not in words:
+            raise InputError(f'preset {preset.name}: {key} = {getattr(preset, key)!r} does not exist; use {" or ".join(words)}')
+    if preset.quantize != 'none' and not preset.lora_rank:
+        raise InputError(f'preset {preset.name}: quantize = {preset.quantize} needs adapters; set lora_rank, for example 16')
     if preset.objects_min > preset.objects_max:
         raise InputError(f'preset {preset.name}: objects_min = {preset.objects_min} exceeds objects_max = {preset.objects_max}')
     return preset

@@ -17,6 +17,7 @@
 #| export
 from pathlib import Path
 
+from track4d_ref.adapters import adapter_plan, add_adapter, save_adapter
 from track4d_ref.examples import examples_from_files
 from track4d_ref.packing import ClipExample
 from track4d_ref.presets import Preset
@@ -25,7 +26,7 @@ from track4d_ref.sft import TrainPlan, plan_from_preset, train
 from track4d_ref.storage import InputError, write_json
 from track4d_ref.tokens import train_tokenizer
 from track4d_ref.vision import load_tower
-from track4d_ref.vlm import build_vlm, load_vlm, save_vlm
+from track4d_ref.vlm import bare_model, build_vlm, load_vlm, save_vlm
 
 # %%
 import tempfile
@@ -94,17 +95,38 @@ assert all(torch.equal(one, other) for one, other in zip(model.state_dict().valu
 
 # %%
 #| export
+def prepare(model, tokenizer, preset: Preset, out: Path, checkpoint: Path | str | None):
+    "(model, 'adapter' or 'model', function that saves it into that folder of `out`): adapters where the preset has a rank."
+    if preset.gradient_checkpointing:
+        bare_model(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
+    plan = adapter_plan(preset)
+    if not plan: return model, 'model', lambda: save_vlm(model, tokenizer, out / 'model')
+    base = Path(checkpoint or preset.base).resolve() if checkpoint or preset.base != 'none' else '../base'
+    if base == '../base': save_vlm(model, tokenizer, out / 'base')       # a new model: adapters need what they correct
+    adapted = add_adapter(model, plan, preset.seed)
+    return adapted, 'adapter', lambda: save_adapter(out / 'adapter', adapted, tokenizer, base)
+
+
+# %% [markdown]
+# With `--set lora_rank=16` only adapters are trained, and `out/adapter` takes the place of `out/model`; with `quantize=nf4` what is frozen lies
+# in four bits (notebooks 21 to [`21b_adapters`](21b_adapters.ipynb)). A new tiny model is kept in `out/base`, because adapters mean nothing without it.
+# Adapters are trained with AdamW, as the papers do: Muon makes the step of a *matrix* orthogonal, and neither half of a product of two is one that acts alone **[ours]**.
+
+# %%
+#| export
 def train_on_records(records: Path | str, out: Path | str, preset: Preset, checkpoint: Path | str | None = None,
                      resume: bool = True, progress: bool = True, logger: str = 'none', **changes) -> dict:
     "Train on a record file or a folder of them; writes model, log.csv, checkpoint into `out`. {} but from the leader."
     out, (examples, _), processes = Path(out), examples_from_files(records, preset), join_processes()
     model, tokenizer = starting_model(examples, preset, checkpoint)
-    plan: TrainPlan = plan_from_preset(preset, **{'freeze_vision': True, 'save_every': 50, **changes})
+    model, saved, save = prepare(model, tokenizer, preset, out, checkpoint)
+    defaults = {'freeze_vision': True, 'save_every': 50, **({'optimizer': 'adamw'} if saved == 'adapter' else {})}
+    plan: TrainPlan = plan_from_preset(preset, **{**defaults, **changes})
     state = train(model.to(processes.device), tokenizer, examples, plan, out, resume, preset.max_tokens, progress,
                   logger=logger, processes=processes)
     if not processes.leads: return {}
-    save_vlm(model, tokenizer, out / 'model')
-    result = {'steps': state.step, 'loss': state.rows[-1]['loss'], 'first_loss': state.rows[0]['loss'], 'clips': len(examples),
+    save()
+    result = {'steps': state.step, 'saved': saved, 'loss': state.rows[-1]['loss'], 'first_loss': state.rows[0]['loss'], 'clips': len(examples),
               'questions': sum(len(example.dialogues) for example in examples), 'seconds': round(state.elapsed_s, 1)}
     write_json(out / 'result.json', result)
     return result
@@ -138,6 +160,22 @@ axis.set(xlabel='relative change of each weight tensor'); plt.show()
 assert max(groups['vision tower']) == 0 and np.mean(groups['language model']) > 0
 resumed = train_on_records(folder, folder / 'run', preset, progress=False, steps=24)
 assert resumed['steps'] == 24                                  # a finished run is not trained again
+
+# %% [markdown]
+# ## The same call with adapters
+#
+# Rank 4 and four bits, twelve steps. The file that comes out is a hundredth of a model of real size; here it is a fraction.
+
+# %%
+from dataclasses import replace
+from track4d_ref.adapters import load_model
+
+small = replace(preset, lora_rank=4, lora_alpha=8, quantize='nf4', gradient_checkpointing=1)
+adapted = train_on_records(folder, folder / 'lora', small, progress=False, steps=12)
+again, _ = load_model(folder / 'lora' / 'adapter')
+weight = {name: sum(file.stat().st_size for file in (folder / 'lora' / name).glob('*.safetensors')) for name in ('base', 'adapter')}
+print(adapted['saved'], weight, f"loss {adapted['first_loss']:.2f} → {adapted['loss']:.2f}")
+assert adapted['saved'] == 'adapter' and adapted['loss'] < adapted['first_loss'] and weight['adapter'] < 0.1 * weight['base']
 workplace.cleanup()
 
 # %% [markdown]

@@ -51,7 +51,7 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
     start = None if model == 'none' else model
     scale = load_preset(preset, tuple(set_))
     result = train_on_records(records, out, scale, start, resume, progress=not as_json, logger=logger)
-    if result: say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; model in {out / "model"}')
+    if result: say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; {result["saved"]} in {out / result["saved"]}')
 
 
 # %%
@@ -67,6 +67,33 @@ assert answer[0] == 2 and not (folder / 'run').exists()
 answer = run_command('train', 'sft', '--data', folder, '--out', folder / 'run', '--set', 'learning_rat=1e-3')
 draw_terminal([('track4d train sft --set learning_rat=1e-3 …', *answer)]); plt.show()
 assert answer[0] == 2 and "learning_rat" in answer[1]
+
+
+# %% [markdown]
+# ## Adapters become a plain model
+#
+# `--set lora_rank=16` (and `quantize=nf4`) makes `train sft` write adapters. Other programs want one whole checkpoint; this command makes it. The
+# merged model answers as the adapted one did ([`21b_adapters`](21b_adapters.ipynb) says why that is not obvious).
+
+# %%
+#| export
+@train.command(epilog='Example: track4d train merge --adapter runs/model/adapter --out runs/merged')
+def merge(adapter: Annotated[Path, typer.Option(help='folder written by train sft with lora_rank > 0')],
+          out: OutOption = Path('runs/merged'),
+          model: Annotated[Path | None, typer.Option(help='base checkpoint, if it has moved')] = None,
+          half: Annotated[bool, typer.Option(help='write bfloat16 instead of float32')] = False,
+          as_json: JsonOption = False) -> None:
+    "Write base and adapters as one whole checkpoint."
+    import torch
+    from track4d_ref.adapters import merge_adapter
+    merge_adapter(adapter, out, model, torch.bfloat16 if half else torch.float32)
+    say({'model': str(out)}, as_json, f'merged model in {out}')
+
+
+# %%
+answer = run_command('train', 'merge', '--adapter', folder / 'none', '--out', folder / 'merged')
+draw_terminal([('track4d train merge --adapter none', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
+assert answer[0] == 2 and 'adapter.json' in answer[1] and not (folder / 'merged').exists()
 
 
 # %% [markdown]

@@ -40,16 +40,16 @@ from track4d_ref.commands import draw_terminal, run_command
 # %%
 #| export
 @app.command(epilog='Example: track4d evaluate --model runs/model --bench runs/held-out')
-def evaluate(model: Annotated[Path, typer.Option(help='folder of a checkpoint')],
+def evaluate(model: Annotated[Path, typer.Option(help='folder of a model, or of adapters')],
              bench: Annotated[Path, typer.Option(help='record file (JSONL), or a folder of them')],
              out: OutOption = Path('runs/answers.jsonl'),
              blind: Annotated[bool, typer.Option(help='hide the video')] = False,
              preset: PresetOption = 'tiny', set_: SetOption = [], as_json: JsonOption = False) -> None:
     "Answer every question of a record file and score the answers; goes on where it was stopped."
+    from track4d_ref.adapters import load_model
     from track4d_ref.evaluation import answer_records, scored_table
     from track4d_ref.presets import load_preset
-    from track4d_ref.vlm import load_vlm
-    answers = answer_records(*load_vlm(model), bench, out, load_preset(preset, tuple(set_)), blind)
+    answers = answer_records(*load_model(model), bench, out, load_preset(preset, tuple(set_)), blind)
     table = scored_table(answers)
     say({'rows': table.cells()}, as_json, table.text())
 
