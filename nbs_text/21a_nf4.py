@@ -256,8 +256,8 @@ assert abs(8 * nf4_bytes(10 ** 8) / 10 ** 8 - 4.127) < 1e-3
 assert error(64, 20) < 0.5 * error(4096, 20)
 
 # %% [markdown]
-# The same on the language model of the real size: all matrices of 36 layers. The table that decides whether a card is large enough
-# is made of such lines (notebook [`21c_memory`](21c_memory.ipynb)).
+# The same on the language model of the real size: all matrices of 36 layers. Whether a card is large enough
+# is decided by such lines, and by what the step itself needs.
 
 # %%
 per_layer = 2 * 2048 * 2048 + 2 * 2048 * 256 + 3 * 2048 * 11008               # q, o; k, v; gate, up, down
