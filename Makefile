@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= runs/tour
 
-.PHONY: demo test notebooks twins export check-clean clean
+.PHONY: demo test docs notebooks twins export check-clean clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ demo: $(VENV)/.runtime        ## the main job: video in, 4D questions out, a mod
 
 test: $(VENV)/.dev            ## everything CI runs: unit tests, project rules, every notebook
 	$(BIN)/python -m pytest tests
+
+docs: $(VENV)/.dev            ## the site: notebooks as saved, API pages; a broken link between pages stops the build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python tools/build_docs.py
 
 notebooks: $(VENV)/.dev       ## run every notebook from top to bottom
 	$(BIN)/nbdev-test --n-workers 0
