@@ -35,7 +35,7 @@ def test_links_of_all_pages_lead_somewhere(pages):
     for path in pages.glob('*.ipynb'):
         texts[path] = '\n'.join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'markdown')
     links = [(path.name, target) for path, text in texts.items() for target in re.findall(r'\]\(([\w./-]+\.(?:ipynb|md|gif))\)', text)]
-    assert len(links) > 100
+    assert len(links) >= 10
     assert [link for link in links if not (pages / link[1]).exists()] == []
 
 
