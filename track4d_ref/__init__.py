@@ -39,6 +39,7 @@ Modules:
 - `track4d_ref.raw`: From a stranger's text, JSON and PNG files to checked arrays in our axes.
 - `track4d_ref.raycasting`: Pictures, exact planar depth and instance maps of many frames at once, in a few hundred tensor operations.
 - `track4d_ref.real_dialogues`: KITTI and WildTrack through their readers: real cameras, real paths; pixels where there are any, painted boxes where there are none.
+- `track4d_ref.real_sizes`: Qwen2.5-VL-3B and -7B by their published dimensions, without a download: counted on the meta device, or run as a slice of few layers.
 - `track4d_ref.records`: One line of JSON per question, relation or dialogue: written whole or not at all, read with every field checked.
 - `track4d_ref.references`: Three ways to say which object is meant: its caption, a pixel in a named frame, a circle drawn around it.
 - `track4d_ref.relations`: MLLM-4D's physics solver: six relations between two frames, seven kinds of questions, four options, one pose convention.
