@@ -378,7 +378,8 @@ def read_kitti_tracking(root: Path | str, sequence: int | str, start: int = 0, s
                for track in np.unique(labels['track_id'][rows])]
     views = [_kitti_view(root, name, camera, span, calibration, invert_pose(world_from_camera))
              for camera in cameras]
-    return sound_clip(Clip(id=f'kitti_{name}_{span.start:06d}', views=tuple(views), objects=tuple(objects), up=up,
+    return sound_clip(Clip(id=f'kitti_{name}_{span.start:06d}', views=tuple(views), objects=tuple(objects),
+                           up=up,
                 times_s=np.arange(len(span)) * 0.1, source='kitti', licence='CC BY-NC-SA 3.0, non-commercial',
                 meta={'poses': source, 'camera_poses_known': poses is not None, 'sequence': name,
                       'first_frame': span.start}), root)

@@ -182,7 +182,8 @@ def read_vkitti(folder: Path | str, start: int = 0, stop: int | None = None,
     span = frame_span(start, stop, len(frames), str(folder))
     objects = _vkitti_objects(folder, span)
     views = tuple(_vkitti_view(folder, camera, span, [thing.id for thing in objects]) for camera in cameras)
-    return sound_clip(Clip(id=f'vkitti_{folder.resolve().parent.name}_{folder.name}_{span.start:06d}', views=views,
+    return sound_clip(Clip(id=f'vkitti_{folder.resolve().parent.name}_{folder.name}_{span.start:06d}',
+                           views=views,
                 objects=objects,
                 times_s=np.arange(len(span)) * 0.1, up=np.array([0.0, -1, 0]), source='vkitti',
                 licence='CC BY-NC-SA 3.0, non-commercial',

@@ -67,7 +67,7 @@ def select_frames(clip: Clip, frames: np.ndarray) -> Clip:
     return dataclasses.replace(clip, views=views, objects=objects, times_s=clip.times_s[frames])
 
 def pictured(clip: Clip) -> Clip:
-    "The clip at the moments of which every view with pictures has one; the clip itself if there is no picture at all."
+    "The clip at the moments for which every view with pictures has one; the clip itself without any picture."
     seen = [view.frame_valid for view in clip.views if view.frames is not None]
     both = np.logical_and.reduce(seen) if seen else np.zeros(clip.frames_count, dtype=bool)
     return clip if both.all() or not both.any() else select_frames(clip, np.flatnonzero(both))

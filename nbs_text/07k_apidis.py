@@ -138,7 +138,8 @@ def read_apidis(path: Path | str, calibration: Path | str | None = None, camera:
         objects.append(dataclasses.replace(thing, caption=caption, label=caption.split()[0]))
     view = View(name=f'camera{camera}', K=K, w2c=np.repeat(w2c[None], len(clock_s), 0), height=1200,
                 width=1600)
-    return sound_clip(Clip(id=f'apidis_{path.stem}', views=(view,), objects=tuple(objects), times_s=clock_s - clock_s[0],
+    return sound_clip(Clip(id=f'apidis_{path.stem}', views=(view,), objects=tuple(objects),
+                           times_s=clock_s - clock_s[0],
                 up=np.array([0.0, 0, 1]),
                 source='apidis', licence='APIDIS, non-commercial research',
                 meta={'camera_poses_known': True, 'first_time_s': float(clock_s[0])}), path)

@@ -79,7 +79,7 @@ def places_with(marker: str, of_file: bool = False) -> Callable[[Path], list]:
     def find(path: Path) -> list:
         if path.is_file(): return [(path.stem, (path,))]
         found = sorted(file for file in islice(path.rglob(marker), 100_000)
-                       if not (file.parent / 'clip.json').exists())        # clips converted earlier are no source
+                       if not (file.parent / 'clip.json').exists())      # clips of ours are no source
         places = found if of_file else sorted({file.parent for file in found})
         if not places:
             raise InputError(f'{path}: no {marker} in it or below it; give the folder of the data set')
@@ -208,7 +208,8 @@ assert len(SOURCES) == 13 and all(source.about for source in SOURCES.values())
 def clip_name(name: str, taken: set[str]) -> str:
     "A name that is safe as a folder, at most 100 characters, and not in `taken`, to which it is added."
     name = re.sub(r'[^\w-]+', '_', name)[:100]
-    number = next(number for number in range(1, 100_000) if (name, f'{name}_{number}')[number > 1] not in taken)
+    number = next(number for number in range(1, 100_000)
+                  if (name, f'{name}_{number}')[number > 1] not in taken)
     name = name if number == 1 else f'{name}_{number}'
     taken.add(name)
     return name
@@ -270,7 +271,8 @@ def _begin_conversion(out: Path, settings: dict) -> None:
     "Make the folder and write its settings first; InputError if it was begun with other settings."
     note = out / 'conversion.json'
     try: out.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise InputError(f'{out}: cannot be made ({error.strerror}); choose another') from None
+    except OSError as error:
+        raise InputError(f'{out}: cannot be made ({error.strerror}); choose another') from None
     if note.exists() and (found := field(read_json(note), 'settings', str(note))) != settings:
         raise InputError(f'{out}: was begun with {found}, not {settings}; give another --out')
     if not note.exists(): write_json(note, {'settings': settings})
@@ -330,10 +332,12 @@ def convert_source(source: str, path: Path | str, out: Path | str, frames: int =
 #| export
 def conversion_summary(report: dict, out: Path | str) -> str:
     "What a conversion did, for a person: counts, what is missing, what was skipped and why."
-    counts = f'{len(report["written"])} clips written to {out}, {len(report["kept"])} kept, {len(report["skipped"])} skipped'
+    counts = (f'{len(report["written"])} clips written to {out}, {len(report["kept"])} kept, '
+              f'{len(report["skipped"])} skipped')
     without = ''.join(f'\n  {count} without {part}' for part, count in report['without'].items())
     skipped = ''.join(f'\n  skipped {item["name"]}: {item["why"]}' for item in report['skipped'])
-    return counts + without + skipped + ''.join(f'\n  note {item["name"]}: {item["note"]}' for item in report['notes'])
+    return counts + without + skipped + ''.join(f'\n  note {item["name"]}: {item["note"]}'
+                                                for item in report['notes'])
 
 
 # %% [markdown]

@@ -144,11 +144,12 @@ def starting_text(text: str, choices: dict) -> str:
 #| export
 NO_ANSWER = '?'
 TWO_LETTERS = re.compile(r'[A-Z](?: or | and | & | ?/ ?)[A-Z](?![A-Za-z])(?! (?:is|are)\b)')
-REFUSAL = re.compile(r"n/?a\b|none\b|neither\b|undetermined|unknown|unclear|uncertain|inconclusive|impossible|"
-                     r"unable|can(?:not|'t)|could not|not (?:determined|clear|possible|enough)", re.IGNORECASE)
+REFUSAL = re.compile(r"n/?a\b|none\b|neither\b|undetermined|unknown|unclear|uncertain|inconclusive|"
+                     r"impossible|unable|can(?:not|'t)|could not|not (?:determined|clear|possible|enough)",
+                     re.IGNORECASE)
 
 def read_piece(piece: str, choices: dict) -> str:
-    """The letter a short text begins with, as letter or option text; NO_ANSWER if it declines to choose; or ''."""
+    """The letter a short text begins with, as letter or option text; NO_ANSWER if it declines; or ''."""
     text = plain(piece)
     filler = FILLER.match(text)
     text = text[filler.end():] if filler else text
@@ -164,7 +165,8 @@ pieces = [': B', ' is: **D**', ' is option (C).', ' is b.', ' is a bus', ': left
 print({piece: read_piece(piece, directions) for piece in pieces})
 
 # %%
-assert [read_piece(piece, directions) for piece in pieces] == [*'BDCB', '', 'A', 'D', '', '', '', '?', '?', 'A']
+assert [read_piece(piece, directions) for piece in pieces] == [*'BDCB', '', 'A', 'D', '', '', '', '?', '?',
+                                                               'A']
 assert read_piece(': clockwise', dict(A='anti-clockwise', B='clockwise')) == 'B'
 assert read_piece(' is 10', dict(A=1, B=10)) == 'B' and read_piece(' is 0.', dict(A=0, B=3)) == 'A'
 
@@ -277,12 +279,16 @@ assert mentioned('There are two dogs.', dict(A='two cats', B='three')) == ''
 #
 # Only the last 20,000 characters are read **[ours]**: the longest recorded response has a tenth of that,
 # and a model stuck in a loop must not stall the scorer. Full-width and styled letters (Ｂ, 𝐁) become plain
-# ones first. An answer tag is found by two plain searches for the same reason.
+# ones first. An answer tag is found by two plain searches for the same reason. Models that think inside
+# `<think>…</think>` are taken at what they say behind it, and chat marks (`<|im_end|>`, `</s>`) and HTML
+# tags are no part of an answer.
 
 # %%
 #| export
 LONGEST_RESPONSE = 20_000   # characters
 TAG_OPEN, TAG_CLOSE = re.compile('<answer>', re.IGNORECASE), re.compile('</answer>', re.IGNORECASE)
+THINKING_END = re.compile('</think(?:ing)?>', re.IGNORECASE)
+MARKUP = re.compile(r'<\|[^<>|]{1,40}\|>|</?[a-z][a-z_]{0,20}/?>', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Extraction:
@@ -295,6 +301,11 @@ def tagged(response: str) -> str | None:
     opening = TAG_OPEN.search(response)
     closing = TAG_CLOSE.search(response, opening.end()) if opening else None
     return response[opening.end():closing.start()] if closing else None
+
+def spoken(response: str) -> str:
+    """What stands behind the last </think>, if anything does, without chat marks and HTML tags."""
+    behind = THINKING_END.split(response)[-1]
+    return MARKUP.sub(' ', behind if MARKUP.sub(' ', behind).strip() else response)
 
 def closing_letter(response: str, choices: dict) -> str:
     """A lone capital option letter at the very end, or ''."""
@@ -311,8 +322,9 @@ def closing_letter(response: str, choices: dict) -> str:
 # %%
 #| export
 def opening_letter(response: str, choices: dict) -> str:
-    """The option letter that opens the response, unless it is the article of 'A car drives by'; or ''."""
+    """The letter that opens the response, unless it is the article of 'A car drives by'; NO_ANSWER for two."""
     text = re.sub(r'^\W+', '', plain(response))                       # bullets, ticks, arrows
+    if TWO_LETTERS.match(text): return NO_ANSWER
     letter = starting_letter(text, choices)
     article = letter == 'A' and re.match(r'A [a-z]', text) is not None
     return '' if article and not normalise_text(text[2:]).startswith(normalise_text(choices['A'])) else letter
@@ -358,8 +370,9 @@ def extract_answer(response: str, choices: dict) -> Extraction:
     """Read an option letter out of a response; `choices` maps letters to option texts. It may find none."""
     response = unicodedata.normalize('NFKC', response[-LONGEST_RESPONSE:])
     inside = tagged(response)
+    text = spoken(response if inside is None else inside)
     for rule, read in RULES.items():
-        letter = read(response if inside is None else inside, choices)
+        letter = read(text, choices)
         if letter == NO_ANSWER: break
         if letter: return Extraction(letter, rule if inside is None else 'tag')
     return Extraction('', 'none')
@@ -375,10 +388,13 @@ table = [('B', 'B'), ('B.', 'B'), ('(B)', 'B'), ('**B**', 'B'), ('$B', 'B'), ('B
          ('<answer></answer> B', ''), ('A car drives to the right.', 'B'), ('A left', 'A'),
          ('I think it is B', 'B'), ('It goes from left to right.', ''),
          ('The correct answer is option C: not moving', 'C')]
-table += [('**Answer: B**', 'B'), ('Option B', 'B'), ('ASSISTANT: B', 'B'), ('B<|im_end|>', 'B'), ('✅ B', 'B'),
+table += [('**Answer: B**', 'B'), ('Option B', 'B'), ('ASSISTANT: B', 'B'), ('B<|im_end|>', 'B'),
+          ('✅ B', 'B'),
           ("I'd go with B.", 'B'), ('{"answer": "B"}', 'B'), ('最终答案是 B', 'B'), ('Die Antwort ist B.', 'B'),
           ('（Ｂ）', 'B'), ('C: not moving. Option A would need motion.', 'C'), ('Final answer: $B$ or $C$', ''),
           ('It may go left. The final answer cannot be determined.', '')]
+table += [('<think>Left? So A. Or option C.</think>\n\nB', 'B'), ('<|begin_of_box|>B<|end_of_box|>', 'B'),
+          ('Answer: <b>B</b>', 'B'), ('<think>Left, so the answer is A.</think>', 'A')]
 for text, letter in table:
     found = extract_answer(text, directions)
     print(f'{text[:52]!r:56}{found.letter or "–":3}{found.rule}')
@@ -523,7 +539,8 @@ fig.tight_layout()
 rules = list(RULES) + ['none']
 fired = {file: Counter(extract_answer(row['response'], row['choices']).rule for row in rows)
          for file, rows in outputs.items()}
-colours = dict(zip(rules, ('#2b6cb0', '#63b3ed', '#38a169', '#9ae6b4', '#d69e2e', '#805ad5', '#b794f4', '#dd6b20',
+colours = dict(zip(rules,
+                   ('#2b6cb0', '#63b3ed', '#38a169', '#9ae6b4', '#d69e2e', '#805ad5', '#b794f4', '#dd6b20',
                            '#1a202c')))
 fig, axis = plt.subplots(figsize=(8, .8 + .32 * len(fired)))
 start = np.zeros(len(fired))

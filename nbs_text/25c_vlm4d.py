@@ -429,8 +429,9 @@ def compare_models(result: Vlm4dResult, first: str, second: str, cell: str = 'ov
 
 # %%
 #| export
-def pair_cells(result: Vlm4dResult, first: str, second: str, layer: str = 'recorded') -> list[tuple[str, ...]]:
-    """Two models cell by cell: rows, item agreement in %, both / only first / only second / neither right, p."""
+def pair_cells(result: Vlm4dResult, first: str, second: str,
+               layer: str = 'recorded') -> list[tuple[str, ...]]:
+    """Two models cell by cell: rows, agreement in %, both / only first / only second / neither right, p."""
     names = [find_model(result, name) for name in (first, second)]
     body = []
     for cell in CELLS:
@@ -551,10 +552,13 @@ def render_vlm4d(result: Vlm4dResult, style: str = 'text', pair: tuple[str, str]
 # %%
 #| export
 def result_json(result: Vlm4dResult) -> dict:
-    """Counts per model, layer and cell, the blind prior, questions, duplicates, certificate and published gap."""
-    counts = lambda answers, layer: {cell: dict(correct=share.correct, total=share.total, low=share.interval[0],
-                                                high=share.interval[1]) for cell, share in shares(answers, layer).items()}
-    models = {name: {layer: counts(answers, layer) for layer in LAYERS} for name, answers in result.models.items()}
+    """Counts per model, layer and cell, blind prior, questions, duplicates, health and published gap."""
+    counts = lambda answers, layer: {cell: dict(correct=share.correct, total=share.total,
+                                                low=share.interval[0],
+                                                high=share.interval[1])
+                                     for cell, share in shares(answers, layer).items()}
+    models = {name: {layer: counts(answers, layer) for layer in LAYERS}
+              for name, answers in result.models.items()}
     gaps = {name: published_gap(result, name) for name in result.models}
     return dict(models=models, blind=result.blind, questions=result.questions, duplicates=result.duplicates,
                 health=health_cells(result), published_gap=gaps)

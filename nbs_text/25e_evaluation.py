@@ -65,14 +65,16 @@ def allowed_answers(record: Record) -> tuple[str, ...]:
 
 def answer_row(record: Record, answer: str) -> dict:
     "What is stored of an answered question: enough to score it again without the model."
-    return {'id': record.id, 'clip': record.clip, 'type': record.type, 'category': record.category, 'choices': list(record.choices),
+    return {'id': record.id, 'clip': record.clip, 'type': record.type, 'category': record.category,
+            'choices': list(record.choices),
             'truth': record.answer, 'answer': answer}
 
 
 # %%
 preset = load_preset('tiny')
 clips = list(simulate_clips(6, 11, preset))
-questions = [ask_all(clip, np.random.default_rng(5), ('camera_movement', 'depth', 'visual_tracking'), 3) for clip in clips]
+questions = [ask_all(clip, np.random.default_rng(5), ('camera_movement', 'depth', 'visual_tracking'), 3)
+             for clip in clips]
 pairs = [(example, group) for clip, asked in zip(clips, questions)
          for example, group in zip(*examples_from_questions(clip, asked, preset))]
 kinds = [allowed_answers(record) for _, group in pairs for record in group]
@@ -80,11 +82,14 @@ kinds = [allowed_answers(record) for _, group in pairs for record in group]
 # %%
 figure, axis = plt.subplots(figsize=(7.5, 1.9))
 names = ['one of four letters', 'one of two or three', 'Yes or No', 'any text']
-counts = [sum(len(k) == 4 for k in kinds), sum(len(k) in (2, 3) and k[0] == 'A' for k in kinds), sum(k == ('Yes', 'No') for k in kinds), kinds.count(())]
-axis.barh(names, counts, color=PALETTE[0]); axis.invert_yaxis(); axis.set(xlabel='questions in this notebook', title='what may be answered'); plt.show()
+counts = [sum(len(k) == 4 for k in kinds), sum(len(k) in (2, 3) and k[0] == 'A' for k in kinds),
+          sum(k == ('Yes', 'No') for k in kinds), kinds.count(())]
+axis.barh(names, counts, color=PALETTE[0]); axis.invert_yaxis()
+axis.set(xlabel='questions in this notebook', title='what may be answered'); plt.show()
 
 # %%
-assert sum(counts) == len(kinds) and all(record.answer in allowed_answers(record) or not allowed_answers(record) for _, group in pairs for record in group)
+assert sum(counts) == len(kinds) and all(record.answer in allowed_answers(record)
+    or not allowed_answers(record) for _, group in pairs for record in group)
 
 
 # %% [markdown]
@@ -97,12 +102,14 @@ assert sum(counts) == len(kinds) and all(record.answer in allowed_answers(record
 #| export
 def without_answers(example: ClipExample) -> ClipExample:
     "The same example with each dialogue ending at the user's question."
-    return ClipExample(example.name, example.videos, tuple(turns[:-1] if turns[-1]['role'] == 'assistant' else turns for turns in example.dialogues))
+    asked = (turns[:-1] if turns[-1]['role'] == 'assistant' else turns for turns in example.dialogues)
+    return ClipExample(example.name, example.videos, tuple(asked))
 
 def _subset(example: ClipExample, chosen: list[int]) -> ClipExample:
     return ClipExample(example.name, example.videos, tuple(example.dialogues[i] for i in chosen))
 
-def answers_of(model, tokenizer, example: ClipExample, records: list[Record], most_words: int = 96) -> list[str]:
+def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
+               most_words: int = 96) -> list[str]:
     "The model's answers to all questions of one example."
     example, answers = without_answers(example), [''] * len(records)
     closed = [i for i, record in enumerate(records) if allowed_answers(record)]
@@ -111,10 +118,12 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record], mo
         logits = answer_logits(model, tokenizer, [_subset(example, closed)])[0]
         for i, row in zip(closed, logits): answers[i] = pick(row, tokenizer, allowed_answers(records[i]))
     if open_ended:
-        for i, text in zip(open_ended, ask_packed(model, tokenizer, _subset(example, open_ended), most_words)): answers[i] = text.strip()
+        texts = ask_packed(model, tokenizer, _subset(example, open_ended), most_words)
+        for i, text in zip(open_ended, texts): answers[i] = text.strip()
     return answers
 
-def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False, progress: bool = True,
+def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False,
+               progress: bool = True,
                answer=answers_of) -> list[dict]:
     "Rows of answers to every question; `blind` hides the videos; `answer` is this or `likeliest_answers`."
     rows = []
@@ -132,8 +141,10 @@ def scored_table(rows: list[dict]) -> AccuracyTable:
 
 # %%
 tokenizer = train_tokenizer([record.question + record.answer for _, group in pairs for record in group], 600)
-model = build_vlm(dataclasses.replace(preset, text_layers=2, text_width=96, text_heads=3, text_kv_heads=1, vision_layers=1), tokenizer, 0)
-closed = [(dataclasses.replace(example, dialogues=tuple(d for d, r in zip(example.dialogues, group) if allowed_answers(r))),
+model = build_vlm(dataclasses.replace(preset, text_layers=2, text_width=96, text_heads=3, text_kv_heads=1,
+                                      vision_layers=1), tokenizer, 0)
+closed = [(dataclasses.replace(example,
+    dialogues=tuple(d for d, r in zip(example.dialogues, group) if allowed_answers(r))),
            [r for r in group if allowed_answers(r)]) for example, group in pairs]
 rows = answer_all(model, tokenizer, closed, progress=False)
 scored_table(rows)
@@ -141,12 +152,16 @@ scored_table(rows)
 # %%
 figure, axis = plt.subplots(figsize=(7.5, 2))
 for place, letter in enumerate('ABCD'):
-    axis.bar(place - 0.2, sum(row['answer'] == letter for row in rows), 0.4, color=PALETTE[1], label='the untrained model says' if not place else None)
-    axis.bar(place + 0.2, sum(row['truth'] == letter for row in rows), 0.4, color=PALETTE[0], label='the truth is' if not place else None)
-axis.set_xticks(range(4), 'ABCD'); axis.legend(frameon=False); axis.set(ylabel='questions', title='random weights have favourites'); plt.show()
+    axis.bar(place - 0.2, sum(row['answer'] == letter for row in rows), 0.4, color=PALETTE[1],
+             label='the untrained model says' if not place else None)
+    axis.bar(place + 0.2, sum(row['truth'] == letter for row in rows), 0.4, color=PALETTE[0],
+             label='the truth is' if not place else None)
+axis.set_xticks(range(4), 'ABCD'); axis.legend(frameon=False)
+axis.set(ylabel='questions', title='random weights have favourites'); plt.show()
 
 # %%
-alone = [answers_of(model, tokenizer, _subset(example, [i]), [record])[0] for example, group in closed for i, record in enumerate(group)]
+alone = [answers_of(model, tokenizer, _subset(example, [i]), [record])[0] for example, group in closed
+         for i, record in enumerate(group)]
 assert alone == [row['answer'] for row in rows]                   # asking one by one changes nothing
 assert {row['answer'] for row in rows} <= set('ABCD') | {'Yes', 'No'}
 
@@ -171,7 +186,8 @@ def text_logprobs(model, tokenizer, example: ClipExample) -> np.ndarray:
     batch = collate(model, [row], [example])
     hidden, labels = packed_hidden(model, batch)[0, :-1], batch.labels[0, 1:]
     where = labels != IGNORE
-    logprobs = bare_model(model).lm_head(hidden[where]).float().log_softmax(-1).gather(-1, labels[where][:, None])[:, 0]
+    logprobs = bare_model(model).lm_head(hidden[where]).float().log_softmax(-1)
+    logprobs = logprobs.gather(-1, labels[where][:, None])[:, 0]
     return np.bincount(batch.segments[0, 1:][where].numpy(), logprobs.numpy(), len(example.dialogues) + 1)[1:]
 
 def likeliest_answers(model, tokenizer, example: ClipExample, records: list[Record]) -> list[str]:
@@ -187,13 +203,17 @@ def likeliest_answers(model, tokenizer, example: ClipExample, records: list[Reco
 example, group = next((example, [r for r in group if len(r.choices) == 4]) for example, group in pairs
                       if any(len(r.choices) == 4 for r in group))
 said = likeliest_answers(model, tokenizer, example, group)
-turns = lambda choice: ({'role': 'user', 'content': free_prompt(group[0])}, {'role': 'assistant', 'content': choice})
-one_by_one = [text_logprobs(model, tokenizer, ClipExample('x', example.videos, (turns(choice),)))[0] for choice in group[0].choices]
-together = text_logprobs(model, tokenizer, ClipExample('x', example.videos, tuple(map(turns, group[0].choices))))
+turns = lambda choice: ({'role': 'user', 'content': free_prompt(group[0])},
+                        {'role': 'assistant', 'content': choice})
+one_by_one = [text_logprobs(model, tokenizer, ClipExample('x', example.videos, (turns(choice),)))[0]
+              for choice in group[0].choices]
+together = text_logprobs(model, tokenizer,
+                         ClipExample('x', example.videos, tuple(map(turns, group[0].choices))))
 
 # %%
 figure, axis = plt.subplots(figsize=(7.5, 1.9)); axis.barh(group[0].choices, together, color=PALETTE[0])
-axis.invert_yaxis(); axis.set(xlabel='log-probability of the whole text', title=group[0].question.split('\n')[0]); axis.title.set_fontsize(8); plt.show()
+axis.invert_yaxis(); axis.set(xlabel='log-probability of the whole text',
+                              title=group[0].question.split('\n')[0]); axis.title.set_fontsize(8); plt.show()
 
 # %%
 assert np.allclose(one_by_one, together, atol=1e-4) and said[0] == 'ABCD'[int(np.argmax(one_by_one))]
@@ -223,19 +243,22 @@ def read_answers(path: Path | str, must_exist: bool = True) -> list[dict]:
             raise InputError(f'{path} line {number}: not valid JSON; run track4d evaluate again') from None
         if row is None: continue
         if not isinstance(row, dict) or not {'id', 'type', 'truth', 'answer', 'choices'} <= set(row):
-            raise InputError(f"{path} line {number}: needs the fields id, type, truth, answer and choices; run track4d evaluate again")
+            raise InputError(f"{path} line {number}: needs the fields id, type, truth, answer and choices; "
+                             "run track4d evaluate again")
         rows.append(row)
     return rows
 
 def write_answers(path: Path | str, rows: list[dict]) -> None:
     "Write rows as JSONL, atomically."
     with atomic_path(path) as partial:
-        partial.write_text(''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows), encoding='utf-8')
+        partial.write_text(''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows),
+                           encoding='utf-8')
 
 
 # %%
 #| export
-def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset: Preset, blind: bool = False) -> list[dict]:
+def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset: Preset,
+                   blind: bool = False) -> list[dict]:
     "Answer the questions of a benchmark that `out` does not hold yet; all rows, scored, are stored there."
     rows = read_answers(out, must_exist=False)
     done = {row['id'] for row in rows}
@@ -259,8 +282,9 @@ def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset:
 SCORERS = {'exact': score_vsi, 'extracted': score_extracted}
 
 def moved_cells(stored: list[dict], fresh: list[dict]) -> list[tuple[str, ...]]:
-    "Every line of the accuracy table as stored and as scored now, with the verdicts that became right or wrong."
-    was, now = {row['id']: bool(row['correct']) for row in stored}, {row['id']: row['correct'] for row in fresh}
+    "Every line of the accuracy table as stored and as scored now, with the verdicts that moved."
+    was = {row['id']: bool(row['correct']) for row in stored}
+    now = {row['id']: row['correct'] for row in fresh}
     up, down = ([dict(row, correct=what(row['id'])) for row in fresh] for what in
                 (lambda id: now[id] and not was[id], lambda id: was[id] and not now[id]))
     tables = [accuracy_table(rows).lines for rows in (stored, fresh, up, down)]
@@ -268,9 +292,11 @@ def moved_cells(stored: list[dict], fresh: list[dict]) -> list[tuple[str, ...]]:
             for a, b, u, d in zip(*tables)]
     return [('', 'answers', 'stored %', 'now %', 'became right', 'became wrong'), *body]
 
-def rescore_answers(path: Path | str, scorer: str = 'exact') -> tuple[AccuracyTable, list[str], list[tuple[str, ...]]]:
-    "The table of stored answers under a scorer, ids whose verdict has moved, and each stored number beside the new one."
-    if scorer not in SCORERS: raise InputError(f'scorer {scorer!r} is unknown; choose from {", ".join(SCORERS)}')
+def rescore_answers(path: Path | str,
+                    scorer: str = 'exact') -> tuple[AccuracyTable, list[str], list[tuple[str, ...]]]:
+    "Stored answers under a scorer: the table, ids whose verdict moved, each stored number beside the new."
+    if scorer not in SCORERS:
+        raise InputError(f'scorer {scorer!r} is unknown; choose from {", ".join(SCORERS)}')
     rows = [row for row in read_answers(path) if row['choices'] or row['truth'] in ('Yes', 'No')]
     if not rows: raise InputError(f'{path}: holds no multiple-choice or Yes/No answer to score')
     fresh, moved = rescore(rows, SCORERS[scorer])
@@ -282,7 +308,8 @@ import tempfile
 with tempfile.TemporaryDirectory() as folder:
     stored = Path(folder) / 'answers.jsonl'
     write_answers(stored, score_rows(rows))
-    with open(stored, 'a') as file: file.write('{"id": "half')                  # a crash in the middle of a line
+    with open(stored, 'a') as file:
+        file.write('{"id": "half')                  # a crash in the middle of a line
     recovered = read_answers(stored)
     again, moved, _ = rescore_answers(stored)
     lenient = [dict(row, correct=True) for row in recovered]
@@ -290,13 +317,16 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %%
 figure, axis = plt.subplots(figsize=(7.5, 1.2))
-axis.imshow([[row['id'] in moved_now for row in recovered]], aspect='auto', cmap='RdYlBu_r', vmin=-0.3, vmax=1.3)
-axis.set(yticks=[], xlabel='stored answers; red: the verdict would move if a lenient scorer were replaced by ours'); plt.show()
+axis.imshow([[row['id'] in moved_now for row in recovered]], aspect='auto', cmap='RdYlBu_r', vmin=-0.3,
+            vmax=1.3)
+axis.set(yticks=[], xlabel='stored answers; red: the verdict moves from a lenient scorer to ours')
+plt.show()
 
 # %%
 assert len(recovered) == len(rows) and moved == [] and again.lines == scored_table(rows).lines
 assert len(moved_now) == sum(row['answer'] != row['truth'] for row in rows)
-assert both[-1][2] == '100.0' and both[-1][3] == f'{100 * again.lines[-1].accuracy:.1f}' and int(both[-1][5]) == len(moved_now)
+assert both[-1][2] == '100.0' and both[-1][3] == f'{100 * again.lines[-1].accuracy:.1f}'
+assert int(both[-1][5]) == len(moved_now)
 
 # %% [markdown]
 # ## What we proved

@@ -215,7 +215,8 @@ figure_2(street, ids=(1, 2, 3), width_in=7.4); plt.show()
 # %%
 figure = figure_2(street, reference_frame=8, ids=(1, 3))
 assert [axis.get_xlim() for axis in figure.axes] == [(0, 220)] * 2
-assert {text.get_text() for text in figure.axes[0].texts} == {street.object(number).caption for number in (1, 3)}   # 2 is grey
+assert {text.get_text() for text in figure.axes[0].texts} == {street.object(number).caption
+                                                              for number in (1, 3)}   # 2 is grey
 plt.close(figure)
 
 # %% [markdown]
@@ -239,7 +240,8 @@ if kitti:
     parked = object_motions(kitti)
     for row in motion_rows(parked): print('{:>4} {:<8} {:>6} {:>17} {:>12} {:>17}'.format(*row))
     count, visual_px, true_px = static_medians(parked)
-    print(f'{count} objects spread less than {STATIC_SPREAD_M} m: median visual {visual_px:.0f} px, true motion {true_px:.1f} px')
+    print(f'{count} objects spread less than {STATIC_SPREAD_M} m: '
+          f'median visual {visual_px:.0f} px, true motion {true_px:.1f} px')
     displacement_chart(parked); plt.show()
 
 # %%
@@ -259,7 +261,8 @@ adt_root = Path(data or '.') / 'adt_pinhole'
 adt = read_adt_pinhole(adt_root) if data and adt_root.is_dir() else None
 if adt:
     kitchen = sorted(object_motions(adt), key=lambda line: -line.true_motion_px)
-    display(JPEG(figure_jpeg(figure_2(adt, ids=[line.id for line in kitchen[:2]], window_px=(150, 300, 480, 512)), dpi=80)))
+    display(JPEG(figure_jpeg(figure_2(adt, ids=[line.id for line in kitchen[:2]],
+                                      window_px=(150, 300, 480, 512)), dpi=80)))
     for row in motion_rows(kitchen[:5]): print('{:>4} {:<26} {:>6} {:>17} {:>12} {:>17}'.format(*row))
 
 # %%
@@ -287,7 +290,8 @@ motion_frame(road, 23, *pair, colors, width_in=5.6); plt.show()
 target = Path('../data_samples/true_motion.gif')
 write_gif(target, lambda frame: motion_frame(road, frame, *pair, colors), road.frames_count, fps=12, hold=12)
 with Image.open(target) as animation:
-    print(f'{animation.n_frames} frames, {animation.width} × {animation.height} px, {target.stat().st_size / 1024:.0f} KB')
+    print(f'{animation.n_frames} frames, {animation.width} × {animation.height} px, '
+          f'{target.stat().st_size / 1024:.0f} KB')
     assert animation.n_frames == 24 and target.stat().st_size < 1_000_000
 
 # %%

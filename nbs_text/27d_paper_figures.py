@@ -53,7 +53,8 @@ def dots_chart(table: PublishedTable, columns: tuple[str, ...], bold: str = r'$^
         values = [line[name] for line in lines.values() if name in line]
         axis.plot([min(values), max(values)], [row, row], color=MUTED, lw=1, alpha=.45, zorder=1)
     for color, (column, line) in zip(PALETTE, lines.items()):
-        axis.plot(list(line.values()), [names.index(name) for name in line], 'o', color=color, ms=5.5, label=column)
+        axis.plot(list(line.values()), [names.index(name) for name in line], 'o', color=color, ms=5.5,
+                  label=column)
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .4, -.6), xlabel='accuracy (%)')
     for label in axis.get_yticklabels():
         if re.search(bold, label.get_text()): label.set(fontweight='bold', color='#22252B')
@@ -67,12 +68,14 @@ def dots_chart(table: PublishedTable, columns: tuple[str, ...], bold: str = r'$^
 from track4d_ref.viz import use_style
 use_style()
 
-example = dots_chart(published_table('4DP-QA', 'table3'), ('real', 'synthetic', 'overall'), r'\+ 4DP-QA', '4DP-QA, Table 3')
+example = dots_chart(published_table('4DP-QA', 'table3'), ('real', 'synthetic', 'overall'), r'\+ 4DP-QA',
+                     '4DP-QA, Table 3')
 plt.show()
 
 # %%
 axis, = example.axes
-assert len(axis.get_yticklabels()) == 16 and sum(label.get_fontweight() == 'bold' for label in axis.get_yticklabels()) == 3
+assert len(axis.get_yticklabels()) == 16 and sum(label.get_fontweight() == 'bold'
+                                                 for label in axis.get_yticklabels()) == 3
 assert [len(line.get_xdata()) for line in axis.lines[-3:]] == [16, 16, 16]
 plt.close('all')
 
@@ -86,7 +89,8 @@ plt.close('all')
 
 # %%
 #| export
-SOURCES = {'SHIFT': (3200, 1.6e6), 'Virtual KITTI 2': (50, 21300), 'Aria Digital Twin': (273, 644e3), 'HOT3D': (424, 1e6),
+SOURCES = {'SHIFT': (3200, 1.6e6), 'Virtual KITTI 2': (50, 21300), 'Aria Digital Twin': (273, 644e3),
+           'HOT3D': (424, 1e6),
            'Kubric': (9700, 320e3)}                   # 4DP-QA, Table 1: videos, frames
 
 def table_1(results: list[dict] = ()) -> Figure:
@@ -95,21 +99,23 @@ def table_1(results: list[dict] = ()) -> Figure:
     for axis, (place, what) in zip(axes, enumerate(('videos', 'frames'))):
         counts = [row[place] for row in SOURCES.values()]
         axis.barh(list(SOURCES), counts, color=PALETTE[place], height=.6)
-        for row, count in enumerate(counts): axis.text(count * 1.1, row, f'{count:,.0f}', va='center', fontsize=8)
+        for row, count in enumerate(counts):
+            axis.text(count * 1.1, row, f'{count:,.0f}', va='center', fontsize=8)
         axis.set(xscale='log', xlabel=what, xlim=(10, max(counts) * 12))
     axes[0].invert_yaxis()
     return figure
 
 def table_2(results: list[dict] = ()) -> Figure:
     """4DP-QA Table 2: the three categories and the overall accuracy of every model."""
-    return dots_chart(published_table('4DP-QA', 'table2'), ('all camera', 'all object', 'all spatial', 'overall'), r'\+ 4DP-QA|Random')
+    return dots_chart(published_table('4DP-QA', 'table2'),
+                      ('all camera', 'all object', 'all spatial', 'overall'), r'\+ 4DP-QA|Random')
 
 def table_3(results: list[dict] = ()) -> Figure:
     """4DP-QA Table 3: transfer to VLM4D."""
     return dots_chart(published_table('4DP-QA', 'table3'), ('real', 'synthetic', 'overall'), r'\+ 4DP-QA')
 
 def table_4(results: list[dict] = ()) -> Figure:
-    """4DP-QA Table 4: five data mixtures on the own benchmark and on VLM4D, three backbones; rings mark the best mixture."""
+    """4DP-QA Table 4: five data mixtures on two benchmarks, three backbones; rings mark the best mixture."""
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.8))
     for axis, (column, title) in zip(axes, (('overall', '4DP-QA-Bench'), ('VLM4D overall', 'VLM4D'))):
         for color, (backbone, values) in zip(PALETTE, mixture_table(column).items()):
@@ -117,7 +123,8 @@ def table_4(results: list[dict] = ()) -> Figure:
             best = max(values, key=values.get)
             axis.plot(best, values[best], 'o', ms=11, mfc='none', mec=color)
         axis.set(title=title, ylabel='accuracy (%)')
-        axis.set_xticks(range(5), ['(I)\nbase', '(II)\nstandard', '(III)\n+ true m.', '(IV)\n+ visual', '(V)\n+ both'], fontsize=7.5)
+        axis.set_xticks(range(5), ['(I)\nbase', '(II)\nstandard', '(III)\n+ true m.', '(IV)\n+ visual',
+                                   '(V)\n+ both'], fontsize=7.5)
     axes[0].legend(loc='lower right')
     return figure
 
@@ -129,7 +136,8 @@ figure = table_4(); plt.show()
 # %%
 def rings(axis): return [line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 1]
 assert rings(figure.axes[0]) == ['(II)'] * 3 and rings(figure.axes[1]) == ['(III)'] * 3
-assert sum(videos for videos, _ in SOURCES.values()) == 13_647 and sum(frames for _, frames in SOURCES.values()) == 3_585_300
+assert sum(videos for videos, _ in SOURCES.values()) == 13_647 and sum(frames
+    for _, frames in SOURCES.values()) == 3_585_300
 plt.close('all')
 
 
@@ -150,7 +158,8 @@ def track4d_bench(results: list[dict] = ()) -> Figure:
         counts = np.array(table.rows[kind][:3])
         axis.barh(table.columns[:3], counts, left=left, color=color, label=kind, height=.6)
         for row, (start, count) in enumerate(zip(left, counts)):
-            axis.text(start + count / 2, row, f'{count:.0f}', ha='center', va='center', color='white', fontsize=8)
+            axis.text(start + count / 2, row, f'{count:.0f}', ha='center', va='center', color='white',
+                      fontsize=8)
         left += counts
     axis.set(xlabel='dialogues'); axis.invert_yaxis(); axis.legend(loc='lower right')
     return figure
@@ -189,7 +198,8 @@ def mllm4d_table_1(results: list[dict] = ()) -> Figure:
     """MLLM-4D Table 1: six subtasks of MLLM4D-Bench; here the mean and the extremes over the subtasks."""
     table = published_table('MLLM-4D', 'table1')
     spread = {name: (min(values[:6]), values[6], max(values[:6])) for name, values in table.rows.items()}
-    return dots_chart(PublishedTable('MLLM-4D', 'table1', ('weakest subtask', 'average', 'strongest subtask'), spread),
+    return dots_chart(PublishedTable('MLLM-4D', 'table1', ('weakest subtask', 'average', 'strongest subtask'),
+                                     spread),
                       ('weakest subtask', 'average', 'strongest subtask'), '^MLLM-4D')
 
 def mllm4d_table_2(results: list[dict] = ()) -> Figure:
@@ -203,11 +213,13 @@ def mllm4d_ladder(results: list[dict] = ()) -> Figure:
     for color, name, lift in zip(PALETTE, table.columns, (2.2, -5.4)):
         values = np.array(list(table.column(name).values()))
         axis.plot(range(5), values, 'o-', color=color, label=name)
-        for step, value in enumerate(values): axis.text(step, value + lift, f'{value:.1f}', ha='center', fontsize=8, color=color)
+        for step, value in enumerate(values):
+            axis.text(step, value + lift, f'{value:.1f}', ha='center', fontsize=8, color=color)
     error = 196 * np.sqrt(values / 100 * (1 - values / 100) / 1371)
     axis.fill_between(range(5), values - error, values + error, color=color, alpha=.15, lw=0)
     axis.set(ylim=(30, 82), ylabel='accuracy (%)')
-    axis.set_xticks(range(5), ['base', 'SFT, monocular', 'SFT, stereo', '+ GRPO', '+ ST-reward']); axis.legend(loc='lower right')
+    axis.set_xticks(range(5), ['base', 'SFT, monocular', 'SFT, stereo', '+ GRPO', '+ ST-reward'])
+    axis.legend(loc='lower right')
     return figure
 
 def mllm4d_figure_5(results: list[dict] = ()) -> Figure:
@@ -226,7 +238,8 @@ mllm4d_ladder(); plt.show()
 # %%
 steps = list(published_table('MLLM-4D', 'ladder').column('VLM4D (real)').values())
 error = 196 * (.6 * .4 / 1371) ** .5
-print(f'sampling error ± {error:.1f} points; the last two steps: {steps[3] - steps[2]:.1f} and {steps[4] - steps[3]:.1f}')
+print(f'sampling error ± {error:.1f} points; '
+      f'the last two steps: {steps[3] - steps[2]:.1f} and {steps[4] - steps[3]:.1f}')
 assert max(steps[4] - steps[3], steps[3] - steps[2]) < error < steps[1] - steps[0]
 
 
@@ -247,7 +260,8 @@ def vlm4d_table_1(results: list[dict] = ()) -> Figure:
 
 def vlm4d_figure_6(results: list[dict] = ()) -> Figure:
     """VLM4D Figure 6: overall accuracy, direct output against chain of thought."""
-    thinking, direct = (published_table('VLM4D', prompt).column('overall') for prompt in ('cot', 'direct-output'))
+    thinking, direct = (published_table('VLM4D', prompt).column('overall')
+                        for prompt in ('cot', 'direct-output'))
     both = {name: (direct[name], thinking[name]) for name in sorted(direct, key=lambda name: -thinking[name])}
     table = PublishedTable('VLM4D', 'figure 6', ('direct output', 'chain of thought'), both)
     return dots_chart(table, table.columns)
@@ -257,8 +271,10 @@ def vlm4d_figure_6(results: list[dict] = ()) -> Figure:
 figure = vlm4d_figure_6(); plt.show()
 
 # %%
-gain = [thinking - direct for direct, thinking in zip(*(line.get_xdata() for line in figure.axes[0].lines[-2:]))]
-print(f'chain of thought helps {sum(g > 0 for g in gain)} of {len(gain)} models; the mean gain is {np.mean(gain):+.1f} points')
+gain = [thinking - direct
+        for direct, thinking in zip(*(line.get_xdata() for line in figure.axes[0].lines[-2:]))]
+print(f'chain of thought helps {sum(g > 0 for g in gain)} of {len(gain)} models; '
+      f'the mean gain is {np.mean(gain):+.1f} points')
 assert len(gain) == 22 and 5 < sum(g > 0 for g in gain) < 17
 plt.close('all')
 
@@ -274,12 +290,12 @@ plt.close('all')
 NUMBER = re.compile(r'[-+−]?\d+(?:\.\d+)?')
 
 def numbers_in(cell: str) -> list[float]:
-    """The numbers of a cell, the value first, then perhaps the ends of its interval; empty if there is none."""
+    """The numbers of a cell: the value, then perhaps the ends of its interval; empty if there is none."""
     text = cell.replace(',', '').replace('−', '-')
     return [float(found) for found in NUMBER.findall(re.sub(r'(?<=\d)[–-](?=\d)', ' ', text))]
 
 def beside_pairs(cells: list[tuple[str, ...]]) -> dict[str, list[tuple[str, list[float], float]]]:
-    """Name of a pair of columns '… (ours)', '… (paper)' -> (row, our numbers, the paper's), rows with both."""
+    """Name of a pair of columns '… (ours)', '… (paper)' -> (row, ours, the paper's), rows with both."""
     header, pairs = [str(title) for title in cells[0]], {}
     for place, title in enumerate(header):
         name = title.removesuffix('(ours)').strip()
@@ -294,7 +310,7 @@ def beside_pairs(cells: list[tuple[str, ...]]) -> dict[str, list[tuple[str, list
 # %%
 #| export
 def beside_chart(cells: list[tuple[str, ...]]) -> Figure | None:
-    """Our numbers with their intervals beside the paper's, one panel per pair of columns; None without a pair."""
+    """Our numbers, with intervals, beside the paper's, a panel per pair of columns; None without a pair."""
     pairs = beside_pairs(cells)
     if not pairs: return None
     most = max(map(len, pairs.values()))
@@ -302,23 +318,29 @@ def beside_chart(cells: list[tuple[str, ...]]) -> Figure | None:
     for axis, (name, rows) in zip(axes[0], pairs.items()):
         for place, (_, mine, theirs) in enumerate(rows):
             axis.plot([mine[0], theirs], [place] * 2, color=MUTED, lw=1, alpha=.45, zorder=1)
-            if len(mine) >= 3: axis.plot(mine[1:3], [place] * 2, color=PALETTE[0], lw=5, alpha=.3, solid_capstyle='butt')
+            if len(mine) >= 3:
+                axis.plot(mine[1:3], [place] * 2, color=PALETTE[0], lw=5, alpha=.3, solid_capstyle='butt')
         axis.plot([mine[0] for _, mine, _ in rows], range(len(rows)), 'o', color=PALETTE[0], label='ours')
-        axis.plot([theirs for *_, theirs in rows], range(len(rows)), 'D', color=PALETTE[1], ms=5, label='paper')
-        axis.set(yticks=range(len(rows)), yticklabels=[row for row, *_ in rows], ylim=(len(rows) - .4, -.6), xlabel=name)
+        axis.plot([theirs for *_, theirs in rows], range(len(rows)), 'D', color=PALETTE[1], ms=5,
+                  label='paper')
+        axis.set(yticks=range(len(rows)), yticklabels=[row for row, *_ in rows], ylim=(len(rows) - .4, -.6),
+                 xlabel=name)
         axis.grid(axis='x', alpha=.3)
     axes[0][-1].legend(loc='best')
     return figure
 
 
 # %%
-made_up = [('type', 'accuracy % (ours)', 'accuracy % (paper)', 'questions'), ('depth', '71.0 (66.2–75.1)', '88.8', '120'),
+made_up = [('type', 'accuracy % (ours)', 'accuracy % (paper)', 'questions'),
+           ('depth', '71.0 (66.2–75.1)', '88.8', '120'),
            ('rotation', '64.5', '72.6', '90'), ('direction', '–', '71.6', '80')]
 beside_chart(made_up); plt.show()
 
 # %%
-assert beside_pairs(made_up) == {'accuracy %': [('depth', [71.0, 66.2, 75.1], 88.8), ('rotation', [64.5], 72.6)]}
-assert beside_chart([('a', 'b'), ('1', '2')]) is None and numbers_in('+1.5 (-0.3 to +3.2)') == [1.5, -.3, 3.2] and numbers_in('–') == []
+assert beside_pairs(made_up) == {'accuracy %': [('depth', [71.0, 66.2, 75.1], 88.8),
+                                                ('rotation', [64.5], 72.6)]}
+assert beside_chart([('a', 'b'), ('1', '2')]) is None and numbers_in('+1.5 (-0.3 to +3.2)') == [1.5, -.3,
+    3.2] and numbers_in('–') == []
 
 
 # %% [markdown]
@@ -344,18 +366,29 @@ _4D, _TRACK, _MLLM, _VLM = '4DP-QA', 'LMM-Track4D', 'MLLM-4D', 'VLM4D'
 _SMALL = 'ours: a Qwen2.5-VL of a few million weights, simulated clips of 8 frames, minutes on two cores'
 _RECORDED = 'none: recomputed from the recorded outputs of the published models'
 EXHIBITS = (
-    Exhibit('4dpqa_table1', _4D, 'Table 1', 'the sources', 'ours: readers for all five, tested on small samples; training clips are simulated', table_1),
-    Exhibit('4dpqa_table2', _4D, 'Table 2', 'accuracy on 4DP-QA-Bench by category', f'paper: 3B to 8B weights, 400K questions, 32 A100; {_SMALL}', table_2),
-    Exhibit('4dpqa_table3', _4D, 'Table 3', 'transfer to VLM4D', 'ours: a held-out simulated domain stands in for VLM4D', table_3),
-    Exhibit('4dpqa_table4', _4D, 'Table 4', 'what tracking questions add', f'paper: 400K questions per mixture; {_SMALL}', table_4),
-    Exhibit('track4d_bench', _TRACK, 'Track4D-Bench', 'size of the benchmark', 'ours: 526 simulated dialogues in the same proportion', track4d_bench),
-    Exhibit('track4d_history', _TRACK, 'history', 'what the history is worth on late turns', f'the metric of the paper is unknown; {_SMALL}', track4d_history),
-    Exhibit('mllm4d_table1', _MLLM, 'Table 1', 'MLLM4D-Bench, six subtasks', f'paper: 8B weights, 2M questions; {_SMALL}', mllm4d_table_1),
-    Exhibit('mllm4d_table2', _MLLM, 'Table 2', 'VLM4D', 'ours: not evaluated on VLM4D, whose videos are not public with it', mllm4d_table_2),
-    Exhibit('mllm4d_ladder', _MLLM, 'ablation', 'from the base to GRPO with ST-reward', f'paper: 8 H100 for days; {_SMALL}', mllm4d_ladder),
-    Exhibit('mllm4d_figure5', _MLLM, 'Figure 5', 'accuracy against data size', f'paper: 10K to 2M questions; {_SMALL}', mllm4d_figure_5),
+    Exhibit('4dpqa_table1', _4D, 'Table 1', 'the sources',
+            'ours: readers for all five, tested on small samples; training clips are simulated', table_1),
+    Exhibit('4dpqa_table2', _4D, 'Table 2', 'accuracy on 4DP-QA-Bench by category',
+            f'paper: 3B to 8B weights, 400K questions, 32 A100; {_SMALL}', table_2),
+    Exhibit('4dpqa_table3', _4D, 'Table 3', 'transfer to VLM4D',
+            'ours: a held-out simulated domain stands in for VLM4D', table_3),
+    Exhibit('4dpqa_table4', _4D, 'Table 4', 'what tracking questions add',
+            f'paper: 400K questions per mixture; {_SMALL}', table_4),
+    Exhibit('track4d_bench', _TRACK, 'Track4D-Bench', 'size of the benchmark',
+            'ours: 526 simulated dialogues in the same proportion', track4d_bench),
+    Exhibit('track4d_history', _TRACK, 'history', 'what the history is worth on late turns',
+            f'the metric of the paper is unknown; {_SMALL}', track4d_history),
+    Exhibit('mllm4d_table1', _MLLM, 'Table 1', 'MLLM4D-Bench, six subtasks',
+            f'paper: 8B weights, 2M questions; {_SMALL}', mllm4d_table_1),
+    Exhibit('mllm4d_table2', _MLLM, 'Table 2', 'VLM4D',
+            'ours: not evaluated on VLM4D, whose videos are not public with it', mllm4d_table_2),
+    Exhibit('mllm4d_ladder', _MLLM, 'ablation', 'from the base to GRPO with ST-reward',
+            f'paper: 8 H100 for days; {_SMALL}', mllm4d_ladder),
+    Exhibit('mllm4d_figure5', _MLLM, 'Figure 5', 'accuracy against data size',
+            f'paper: 10K to 2M questions; {_SMALL}', mllm4d_figure_5),
     Exhibit('vlm4d_table1', _VLM, 'Table 1', '23 models under chain of thought', _RECORDED, vlm4d_table_1),
-    Exhibit('vlm4d_figure6', _VLM, 'Figure 6', 'direct output against chain of thought', _RECORDED, vlm4d_figure_6))
+    Exhibit('vlm4d_figure6', _VLM, 'Figure 6', 'direct output against chain of thought', _RECORDED,
+            vlm4d_figure_6))
 
 def belongs(exhibit: Exhibit, stored: dict) -> bool:
     """True if a stored result names this paper and item as its source ("4DP-QA, Table 2, …")."""
@@ -369,12 +402,14 @@ for exhibit in EXHIBITS:
     figure = exhibit.draw([])
     assert figure.axes and exhibit.scale and exhibit.draw.__doc__
     plt.close(figure)
-by_paper = {paper: [e.item for e in EXHIBITS if e.paper == paper] for paper in dict.fromkeys(e.paper for e in EXHIBITS)}
+by_paper = {paper: [e.item for e in EXHIBITS if e.paper == paper]
+            for paper in dict.fromkeys(e.paper for e in EXHIBITS)}
 by_paper
 
 # %%
 table2 = EXHIBITS[1]
-assert belongs(table2, {'source': '4DP-QA, Table 2, line "Random"'}) and not belongs(table2, {'source': '4DP-QA, Table 21'})
+assert belongs(table2, {'source': '4DP-QA, Table 2, line "Random"'}) and not belongs(table2,
+    {'source': '4DP-QA, Table 21'})
 assert not belongs(table2, {'source': 'MLLM-4D, Table 2'}) and not belongs(table2, {})
 assert len({e.name for e in EXHIBITS}) == len(EXHIBITS)
 

@@ -86,10 +86,12 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 def printed(as_json):
-    with redirect_stdout(StringIO()) as out: say({'clips': 3, 'place': Path('runs/clips')}, as_json, '3 clips in runs/clips')
+    with redirect_stdout(StringIO()) as out:
+        say({'clips': 3, 'place': Path('runs/clips')}, as_json, '3 clips in runs/clips')
     return out.getvalue().strip()
 
-assert printed(False) == '3 clips in runs/clips' and json.loads(printed(True)) == {'clips': 3, 'place': 'runs/clips'}
+assert printed(False) == '3 clips in runs/clips' and json.loads(printed(True)) == {'clips': 3,
+                                                                                   'place': 'runs/clips'}
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 1.1), dpi=90)
@@ -131,7 +133,8 @@ def draw_terminal(shown: list[tuple[str, int, str]], columns: int = 104) -> plt.
 
 # %%
 draw_terminal([('track4d data simulate --n 3', 0, '3 clips in runs/clips'),
-               ('track4d data simulate --preset huge', 2, "track4d: settings.ini has no preset 'huge'; use tiny, small or rtx24")])
+               ('track4d data simulate --preset huge', 2,
+                "track4d: settings.ini has no preset 'huge'; use tiny, small or rtx24")])
 plt.show()
 assert run_command('--version-of-what')[0] == 2
 

@@ -58,7 +58,8 @@ def simulate(n: Annotated[int, typer.Option('--n', min=1, help='how many clips')
 folder = Path(tempfile.mkdtemp())
 words = ('data', 'simulate', '--n', '3', '--seed', '5', '--out', folder / 'clips')
 code, sentence = run_command(*words)
-draw_terminal([('track4d data simulate --n 3 --seed 5 --out runs/clips', code, sentence.replace(str(folder), 'runs'))])
+draw_terminal([('track4d data simulate --n 3 --seed 5 --out runs/clips', code,
+                sentence.replace(str(folder), 'runs'))])
 plt.show()
 assert (folder / 'clips').is_dir()
 
@@ -84,9 +85,12 @@ def picture_size(text: str | None) -> tuple[int, int] | None:
 def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unknown name lists all')],
             path: Annotated[Path, typer.Argument(help='folder of the data set')],
             out: OutOption = Path('runs/converted'),
-            frames: Annotated[int, typer.Option(min=2, help='most frames of a clip; longer ones are cut')] = 64,
-            fps: Annotated[float | None, typer.Option(help='thin the frames to at most so many per second')] = None,
-            size: Annotated[str | None, typer.Option(help='HEIGHTxWIDTH in pixels; cut and scaled, K follows')] = None,
+            frames: Annotated[int,
+                              typer.Option(min=2, help='most frames of a clip; longer ones are cut')] = 64,
+            fps: Annotated[float | None,
+                           typer.Option(help='thin the frames to at most so many per second')] = None,
+            size: Annotated[str | None,
+                            typer.Option(help='HEIGHTxWIDTH in pixels; cut and scaled, K follows')] = None,
             most: Annotated[int | None, typer.Option(min=1, help='stop after so many clips')] = None,
             pictured: Annotated[bool, typer.Option(help='leave out moments without a picture')] = False,
             as_json: JsonOption = False) -> None:
@@ -98,7 +102,8 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
 
 # %%
 answer = run_command('data', 'convert', 'nuscenes', folder)
-draw_terminal([('track4d data convert nuscenes DATA', answer[0], answer[1].replace(str(folder), 'DATA'))]); plt.show()
+draw_terminal([('track4d data convert nuscenes DATA', answer[0], answer[1].replace(str(folder), 'DATA'))])
+plt.show()
 assert answer[0] == 2 and 'kitti' in answer[1]
 
 
@@ -112,7 +117,8 @@ assert answer[0] == 2 and 'kitti' in answer[1]
 @data.command(epilog='Example: track4d data questions --clips runs/clips')
 def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders anywhere below it')],
               types: Annotated[str, typer.Option(help='comma-separated question types, or all')] = 'all',
-              per_type: Annotated[int, typer.Option('--per-type', min=1, help='at most so many per type')] = 2,
+              per_type: Annotated[int,
+                                  typer.Option('--per-type', min=1, help='at most so many per type')] = 2,
               workers: Annotated[int, typer.Option(min=1, help='processes; the result stays the same')] = 1,
               seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     "Ask 4DP-QA's questions about every clip; writes questions_00000.jsonl … beside the clips."
@@ -128,12 +134,14 @@ def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders
 
 # %%
 answer = run_command('data', 'questions', '--clips', folder / 'clips', '--seed', '1')
-draw_terminal([('track4d data questions --clips runs/clips --seed 1', answer[0], answer[1].replace(str(folder), 'runs'))])
+draw_terminal([('track4d data questions --clips runs/clips --seed 1', answer[0],
+                answer[1].replace(str(folder), 'runs'))])
 plt.show()
 assert answer[0] == 0 and 'questions in' in answer[1]
 
 # %%
-assert {'simulate', 'convert', 'questions'} <= {command.callback.__name__ for command in data.registered_commands}
+assert {'simulate', 'convert',
+        'questions'} <= {command.callback.__name__ for command in data.registered_commands}
 
 # %% [markdown]
 # ## What we proved

@@ -20,7 +20,8 @@ from typing import Annotated
 
 import typer
 
-from track4d_ref.commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption, app,
+from track4d_ref.commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption,
+                                  app,
                                   say, score)
 from track4d_ref.storage import InputError
 
@@ -57,7 +58,8 @@ def evaluate(model: Annotated[Path, typer.Option(help='folder of a model, or of 
 # %%
 folder = Path(tempfile.mkdtemp())
 answer = run_command('evaluate', '--model', folder / 'model', '--bench', folder)
-draw_terminal([('track4d evaluate --model model --bench bench', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
+draw_terminal([('track4d evaluate --model model --bench bench', answer[0],
+                answer[1].replace(str(folder) + '/', ''))]); plt.show()
 assert answer[0] == 2
 
 
@@ -88,9 +90,10 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the
           outputs: Annotated[Path, typer.Option(help='folder of recorded model outputs')],
           compare: Annotated[list[str], typer.Option(help='two models to test, once for each')] = [],
           as_json: JsonOption = False) -> None:
-    "The published VLM4D table from recorded outputs: three scoring layers, intervals, blind prior, paired tests."
+    "VLM4D's published table from recorded outputs: three layers, intervals, blind prior, paired tests."
     from track4d_ref.vlm4d import pair_cells, render_vlm4d, result_json, score_vlm4d
-    if len(compare) not in (0, 2): raise InputError('--compare: name two models, as in --compare cot|A --compare cot|B')
+    if len(compare) not in (0, 2):
+        raise InputError('--compare: name two models, as in --compare cot|A --compare cot|B')
     result = score_vlm4d(questions_, outputs, progress=not as_json)
     pair = tuple(compare) or None
     found = result_json(result) | ({'compare': pair_cells(result, *pair)} if pair else {})
@@ -103,7 +106,8 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the
 
 # %%
 #| export
-@score.command(epilog='Example: track4d score harness --records runs/clips/questions_00000.jsonl --out runs/task')
+@score.command(epilog='Example: track4d score harness --records runs/clips/questions_00000.jsonl '
+                      '--out runs/task')
 def harness(records_: Annotated[Path, typer.Option('--records', help='record file (JSONL)')],
             out: OutOption = Path('runs/task'),
             name: Annotated[str, typer.Option(help='name of the task')] = 'track4d',
@@ -117,7 +121,8 @@ def harness(records_: Annotated[Path, typer.Option('--records', help='record fil
 
 # %%
 answer = run_command('score', 'records', '--answers', folder / 'nowhere.jsonl')
-draw_terminal([('track4d score records --answers nowhere.jsonl', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
+draw_terminal([('track4d score records --answers nowhere.jsonl', answer[0],
+                answer[1].replace(str(folder) + '/', ''))]); plt.show()
 assert answer[0] == 2 and 'nowhere.jsonl' in answer[1]
 
 
@@ -132,7 +137,8 @@ assert answer[0] == 2 and 'nowhere.jsonl' in answer[1]
 def reproduce(names: Annotated[list[str], typer.Argument(help='tables by name, or all')],
               preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
               out: OutOption = Path('runs/reproduce'),
-              from_results: Annotated[bool, typer.Option('--from-results', help='show the stored results')] = False,
+              from_results: Annotated[bool,
+                                      typer.Option('--from-results', help='show the stored results')] = False,
               as_json: JsonOption = False) -> None:
     "Make the papers' tables again at reduced scale, the paper's number beside ours."
     from track4d_ref.presets import load_preset
@@ -159,10 +165,11 @@ assert answer[0] == 2 and 'table9' in answer[1]
 @app.command(epilog='Example: track4d figures --out runs/figures; track4d figures --only 4dpqa_table4')
 def figures(out: OutOption = Path('runs/figures'),
             only: Annotated[str, typer.Option(help='figure2, page, one exhibit, or all')] = 'all',
-            results: Annotated[Path | None, typer.Option(help='folder of results; the shipped ones unless told')] = None,
+            results: Annotated[Path | None,
+                               typer.Option(help='folder of results; the shipped ones unless told')] = None,
             data_root: RealDataOption = None,
             as_json: JsonOption = False) -> None:
-    "Draw the papers' figures and tables again, ours beside the published numbers, and the page of all results."
+    "Draw the papers' figures and tables again, ours beside the published, and the page of all results."
     from track4d_ref.paper_figures import EXHIBITS
     names = ('all', 'page', 'figure2', *(exhibit.name for exhibit in EXHIBITS))
     if only not in names: raise InputError(f'--only {only}: no such figure; use {", ".join(names)}')

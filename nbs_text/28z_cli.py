@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 
 from track4d_ref import data_commands, score_commands, train_commands
-from track4d_ref.commands import JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption, app, say
+from track4d_ref.commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption,
+                                  app, say)
 from track4d_ref.storage import InputError
 
 # %%
@@ -100,10 +101,12 @@ assert all(code == 2 and len(sentence.splitlines()) == 1 for code, sentence in t
 # %%
 groups = {'': app, 'data': data, 'train': train, 'score': score}
 name_of = lambda command: command.name or command.callback.__name__.rstrip('_')
-commands = [f'{group} {name_of(command)}'.strip() for group, holder in groups.items() for command in holder.registered_commands]
+commands = [f'{group} {name_of(command)}'.strip() for group, holder in groups.items()
+            for command in holder.registered_commands]
 figure, axis = plt.subplots(figsize=(7.5, 0.12 * len(commands) + 0.3), dpi=90); axis.axis('off')
 for place, command in enumerate(sorted(commands)):
-    axis.text((place % 3) / 3, 1 - (place // 3) * 3 / len(commands), f'track4d {command}', family='monospace', fontsize=8, va='top')
+    axis.text((place % 3) / 3, 1 - (place // 3) * 3 / len(commands), f'track4d {command}', family='monospace',
+              fontsize=8, va='top')
 plt.show()
 assert {'tour', 'data simulate', 'train sft', 'evaluate', 'score vlm4d'} <= set(commands)
 

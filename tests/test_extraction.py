@@ -61,6 +61,10 @@ OTHER_MODELS = [
     ('Step 1: A appears. Step 2: it leaves.\nTherefore, the final answer is: B', 'B'), ('Letter: B', 'B'), ('Choice: B', 'B'),
     ('A', 'A'), ('A.', 'A'), ('A: left', 'A'), ('A left', 'A'), ('A man is right of it.', 'B'),
     ("I'm sorry, but I can't see the video.", ''), ('Left', 'A'), ('LEFT.', 'A'),
+    ('<think>\nThe answer is A? No. Option D is far.\n</think>\n\nB', 'B'), ('<think>So A.</think>The car moves right.', 'B'),
+    ('</think>\n\n**B: right**', 'B'), ('<think>It goes left, so the answer is A.</think>', 'A'), ('<think>A or C', ''), ('A or C', ''), ('B/D', ''), ('A and B are wrong. C', 'C'),
+    ('<|begin_of_box|>B<|end_of_box|>', 'B'), ('answer: <b>B</b>', 'B'), ('B: right<end_of_utterance>', 'B'),
+    ('<p>B</p><br/>', 'B'), ('x < y and y > z, so the answer is B', 'B'),
 ]
 
 @pytest.mark.parametrize('response, letter', OTHER_MODELS)

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from . import data_commands, score_commands, train_commands
-from .commands import JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption, app, say
+from .commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption,
+                                  app, say)
 from .storage import InputError
 
 # %% ../nbs/28z_cli.ipynb #e84ae4dc

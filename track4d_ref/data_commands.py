@@ -41,9 +41,12 @@ def picture_size(text: str | None) -> tuple[int, int] | None:
 def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unknown name lists all')],
             path: Annotated[Path, typer.Argument(help='folder of the data set')],
             out: OutOption = Path('runs/converted'),
-            frames: Annotated[int, typer.Option(min=2, help='most frames of a clip; longer ones are cut')] = 64,
-            fps: Annotated[float | None, typer.Option(help='thin the frames to at most so many per second')] = None,
-            size: Annotated[str | None, typer.Option(help='HEIGHTxWIDTH in pixels; cut and scaled, K follows')] = None,
+            frames: Annotated[int,
+                              typer.Option(min=2, help='most frames of a clip; longer ones are cut')] = 64,
+            fps: Annotated[float | None,
+                           typer.Option(help='thin the frames to at most so many per second')] = None,
+            size: Annotated[str | None,
+                            typer.Option(help='HEIGHTxWIDTH in pixels; cut and scaled, K follows')] = None,
             most: Annotated[int | None, typer.Option(min=1, help='stop after so many clips')] = None,
             pictured: Annotated[bool, typer.Option(help='leave out moments without a picture')] = False,
             as_json: JsonOption = False) -> None:
@@ -56,7 +59,8 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
 @data.command(epilog='Example: track4d data questions --clips runs/clips')
 def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders anywhere below it')],
               types: Annotated[str, typer.Option(help='comma-separated question types, or all')] = 'all',
-              per_type: Annotated[int, typer.Option('--per-type', min=1, help='at most so many per type')] = 2,
+              per_type: Annotated[int,
+                                  typer.Option('--per-type', min=1, help='at most so many per type')] = 2,
               workers: Annotated[int, typer.Option(min=1, help='processes; the result stays the same')] = 1,
               seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     "Ask 4DP-QA's questions about every clip; writes questions_00000.jsonl … beside the clips."

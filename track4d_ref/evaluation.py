@@ -34,18 +34,21 @@ def allowed_answers(record: Record) -> tuple[str, ...]:
 
 def answer_row(record: Record, answer: str) -> dict:
     "What is stored of an answered question: enough to score it again without the model."
-    return {'id': record.id, 'clip': record.clip, 'type': record.type, 'category': record.category, 'choices': list(record.choices),
+    return {'id': record.id, 'clip': record.clip, 'type': record.type, 'category': record.category,
+            'choices': list(record.choices),
             'truth': record.answer, 'answer': answer}
 
 # %% ../nbs/25e_evaluation.ipynb #0ea5f149
 def without_answers(example: ClipExample) -> ClipExample:
     "The same example with each dialogue ending at the user's question."
-    return ClipExample(example.name, example.videos, tuple(turns[:-1] if turns[-1]['role'] == 'assistant' else turns for turns in example.dialogues))
+    asked = (turns[:-1] if turns[-1]['role'] == 'assistant' else turns for turns in example.dialogues)
+    return ClipExample(example.name, example.videos, tuple(asked))
 
 def _subset(example: ClipExample, chosen: list[int]) -> ClipExample:
     return ClipExample(example.name, example.videos, tuple(example.dialogues[i] for i in chosen))
 
-def answers_of(model, tokenizer, example: ClipExample, records: list[Record], most_words: int = 96) -> list[str]:
+def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
+               most_words: int = 96) -> list[str]:
     "The model's answers to all questions of one example."
     example, answers = without_answers(example), [''] * len(records)
     closed = [i for i, record in enumerate(records) if allowed_answers(record)]
@@ -54,10 +57,12 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record], mo
         logits = answer_logits(model, tokenizer, [_subset(example, closed)])[0]
         for i, row in zip(closed, logits): answers[i] = pick(row, tokenizer, allowed_answers(records[i]))
     if open_ended:
-        for i, text in zip(open_ended, ask_packed(model, tokenizer, _subset(example, open_ended), most_words)): answers[i] = text.strip()
+        texts = ask_packed(model, tokenizer, _subset(example, open_ended), most_words)
+        for i, text in zip(open_ended, texts): answers[i] = text.strip()
     return answers
 
-def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False, progress: bool = True,
+def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False,
+               progress: bool = True,
                answer=answers_of) -> list[dict]:
     "Rows of answers to every question; `blind` hides the videos; `answer` is this or `likeliest_answers`."
     rows = []
@@ -84,7 +89,8 @@ def text_logprobs(model, tokenizer, example: ClipExample) -> np.ndarray:
     batch = collate(model, [row], [example])
     hidden, labels = packed_hidden(model, batch)[0, :-1], batch.labels[0, 1:]
     where = labels != IGNORE
-    logprobs = bare_model(model).lm_head(hidden[where]).float().log_softmax(-1).gather(-1, labels[where][:, None])[:, 0]
+    logprobs = bare_model(model).lm_head(hidden[where]).float().log_softmax(-1)
+    logprobs = logprobs.gather(-1, labels[where][:, None])[:, 0]
     return np.bincount(batch.segments[0, 1:][where].numpy(), logprobs.numpy(), len(example.dialogues) + 1)[1:]
 
 def likeliest_answers(model, tokenizer, example: ClipExample, records: list[Record]) -> list[str]:
@@ -110,17 +116,20 @@ def read_answers(path: Path | str, must_exist: bool = True) -> list[dict]:
             raise InputError(f'{path} line {number}: not valid JSON; run track4d evaluate again') from None
         if row is None: continue
         if not isinstance(row, dict) or not {'id', 'type', 'truth', 'answer', 'choices'} <= set(row):
-            raise InputError(f"{path} line {number}: needs the fields id, type, truth, answer and choices; run track4d evaluate again")
+            raise InputError(f"{path} line {number}: needs the fields id, type, truth, answer and choices; "
+                             "run track4d evaluate again")
         rows.append(row)
     return rows
 
 def write_answers(path: Path | str, rows: list[dict]) -> None:
     "Write rows as JSONL, atomically."
     with atomic_path(path) as partial:
-        partial.write_text(''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows), encoding='utf-8')
+        partial.write_text(''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows),
+                           encoding='utf-8')
 
 # %% ../nbs/25e_evaluation.ipynb #005a6e42
-def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset: Preset, blind: bool = False) -> list[dict]:
+def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset: Preset,
+                   blind: bool = False) -> list[dict]:
     "Answer the questions of a benchmark that `out` does not hold yet; all rows, scored, are stored there."
     rows = read_answers(out, must_exist=False)
     done = {row['id'] for row in rows}
@@ -137,8 +146,9 @@ def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset:
 SCORERS = {'exact': score_vsi, 'extracted': score_extracted}
 
 def moved_cells(stored: list[dict], fresh: list[dict]) -> list[tuple[str, ...]]:
-    "Every line of the accuracy table as stored and as scored now, with the verdicts that became right or wrong."
-    was, now = {row['id']: bool(row['correct']) for row in stored}, {row['id']: row['correct'] for row in fresh}
+    "Every line of the accuracy table as stored and as scored now, with the verdicts that moved."
+    was = {row['id']: bool(row['correct']) for row in stored}
+    now = {row['id']: row['correct'] for row in fresh}
     up, down = ([dict(row, correct=what(row['id'])) for row in fresh] for what in
                 (lambda id: now[id] and not was[id], lambda id: was[id] and not now[id]))
     tables = [accuracy_table(rows).lines for rows in (stored, fresh, up, down)]
@@ -146,9 +156,11 @@ def moved_cells(stored: list[dict], fresh: list[dict]) -> list[tuple[str, ...]]:
             for a, b, u, d in zip(*tables)]
     return [('', 'answers', 'stored %', 'now %', 'became right', 'became wrong'), *body]
 
-def rescore_answers(path: Path | str, scorer: str = 'exact') -> tuple[AccuracyTable, list[str], list[tuple[str, ...]]]:
-    "The table of stored answers under a scorer, ids whose verdict has moved, and each stored number beside the new one."
-    if scorer not in SCORERS: raise InputError(f'scorer {scorer!r} is unknown; choose from {", ".join(SCORERS)}')
+def rescore_answers(path: Path | str,
+                    scorer: str = 'exact') -> tuple[AccuracyTable, list[str], list[tuple[str, ...]]]:
+    "Stored answers under a scorer: the table, ids whose verdict moved, each stored number beside the new."
+    if scorer not in SCORERS:
+        raise InputError(f'scorer {scorer!r} is unknown; choose from {", ".join(SCORERS)}')
     rows = [row for row in read_answers(path) if row['choices'] or row['truth'] in ('Yes', 'No')]
     if not rows: raise InputError(f'{path}: holds no multiple-choice or Yes/No answer to score')
     fresh, moved = rescore(rows, SCORERS[scorer])

@@ -9,9 +9,10 @@ extraction is the letter ('' if none) and the name of the rule that found it. Ve
 # %% auto #0
 __all__ = ['LATEX', 'DECORATION', 'NO_CHOICE', 'FILLER', 'NO_ANSWER', 'TWO_LETTERS', 'REFUSAL', 'STRONG_PHRASE', 'ANSWER_PHRASE',
            'OPTION_PHRASE', 'REJECTED', 'SENTENCE_END', 'NUMBER_WORDS', 'NUMBER_WORD', 'LONGEST_RESPONSE', 'TAG_OPEN',
-           'TAG_CLOSE', 'VERDICT', 'RULES', 'plain', 'option_texts', 'starting_letter', 'starting_text', 'read_piece',
-           'after_phrase', 'mentioned', 'Extraction', 'tagged', 'closing_letter', 'opening_letter', 'whole_text',
-           'letter_before_verdict', 'extract_answer', 'is_right', 'score_extracted', 'extract_like_mllm4d']
+           'TAG_CLOSE', 'THINKING_END', 'MARKUP', 'VERDICT', 'RULES', 'plain', 'option_texts', 'starting_letter',
+           'starting_text', 'read_piece', 'after_phrase', 'mentioned', 'Extraction', 'tagged', 'spoken',
+           'closing_letter', 'opening_letter', 'whole_text', 'letter_before_verdict', 'extract_answer', 'is_right',
+           'score_extracted', 'extract_like_mllm4d']
 
 # %% ../nbs/25a_extraction.ipynb #51f5ee3f
 import re
@@ -54,11 +55,12 @@ def starting_text(text: str, choices: dict) -> str:
 # %% ../nbs/25a_extraction.ipynb #c4495a76
 NO_ANSWER = '?'
 TWO_LETTERS = re.compile(r'[A-Z](?: or | and | & | ?/ ?)[A-Z](?![A-Za-z])(?! (?:is|are)\b)')
-REFUSAL = re.compile(r"n/?a\b|none\b|neither\b|undetermined|unknown|unclear|uncertain|inconclusive|impossible|"
-                     r"unable|can(?:not|'t)|could not|not (?:determined|clear|possible|enough)", re.IGNORECASE)
+REFUSAL = re.compile(r"n/?a\b|none\b|neither\b|undetermined|unknown|unclear|uncertain|inconclusive|"
+                     r"impossible|unable|can(?:not|'t)|could not|not (?:determined|clear|possible|enough)",
+                     re.IGNORECASE)
 
 def read_piece(piece: str, choices: dict) -> str:
-    """The letter a short text begins with, as letter or option text; NO_ANSWER if it declines to choose; or ''."""
+    """The letter a short text begins with, as letter or option text; NO_ANSWER if it declines; or ''."""
     text = plain(piece)
     filler = FILLER.match(text)
     text = text[filler.end():] if filler else text
@@ -105,6 +107,8 @@ def mentioned(response: str, choices: dict) -> str:
 # %% ../nbs/25a_extraction.ipynb #5a5bada9
 LONGEST_RESPONSE = 20_000   # characters
 TAG_OPEN, TAG_CLOSE = re.compile('<answer>', re.IGNORECASE), re.compile('</answer>', re.IGNORECASE)
+THINKING_END = re.compile('</think(?:ing)?>', re.IGNORECASE)
+MARKUP = re.compile(r'<\|[^<>|]{1,40}\|>|</?[a-z][a-z_]{0,20}/?>', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Extraction:
@@ -118,6 +122,11 @@ def tagged(response: str) -> str | None:
     closing = TAG_CLOSE.search(response, opening.end()) if opening else None
     return response[opening.end():closing.start()] if closing else None
 
+def spoken(response: str) -> str:
+    """What stands behind the last </think>, if anything does, without chat marks and HTML tags."""
+    behind = THINKING_END.split(response)[-1]
+    return MARKUP.sub(' ', behind if MARKUP.sub(' ', behind).strip() else response)
+
 def closing_letter(response: str, choices: dict) -> str:
     """A lone capital option letter at the very end, or ''."""
     letters = ''.join(map(re.escape, choices))
@@ -126,8 +135,9 @@ def closing_letter(response: str, choices: dict) -> str:
 
 # %% ../nbs/25a_extraction.ipynb #fac7f50e
 def opening_letter(response: str, choices: dict) -> str:
-    """The option letter that opens the response, unless it is the article of 'A car drives by'; or ''."""
+    """The letter that opens the response, unless it is the article of 'A car drives by'; NO_ANSWER for two."""
     text = re.sub(r'^\W+', '', plain(response))                       # bullets, ticks, arrows
+    if TWO_LETTERS.match(text): return NO_ANSWER
     letter = starting_letter(text, choices)
     article = letter == 'A' and re.match(r'A [a-z]', text) is not None
     return '' if article and not normalise_text(text[2:]).startswith(normalise_text(choices['A'])) else letter
@@ -161,8 +171,9 @@ def extract_answer(response: str, choices: dict) -> Extraction:
     """Read an option letter out of a response; `choices` maps letters to option texts. It may find none."""
     response = unicodedata.normalize('NFKC', response[-LONGEST_RESPONSE:])
     inside = tagged(response)
+    text = spoken(response if inside is None else inside)
     for rule, read in RULES.items():
-        letter = read(response if inside is None else inside, choices)
+        letter = read(text, choices)
         if letter == NO_ANSWER: break
         if letter: return Extraction(letter, rule if inside is None else 'tag')
     return Extraction('', 'none')

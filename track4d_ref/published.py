@@ -27,7 +27,8 @@ class PublishedTable:
     def column(self, name: str) -> dict[str, float]:
         """Row name -> number of one column, rows without a number left out."""
         if name not in self.columns:
-            raise InputError(f'{self.paper} {self.key} has no column {name!r}; choose from {", ".join(self.columns)}')
+            raise InputError(f'{self.paper} {self.key} has no column {name!r}; '
+                             f'choose from {", ".join(self.columns)}')
         place = self.columns.index(name)
         return {row: values[place] for row, values in self.rows.items() if values[place] is not None}
 
@@ -39,7 +40,8 @@ class PublishedTable:
 # %% ../nbs/27c_published.ipynb #af5a81ed
 def published_table(paper: str, key: str) -> PublishedTable:
     """A printed table by paper (as in FILES) and key; InputError lists what there is."""
-    if paper not in FILES: raise InputError(f'no published numbers of {paper!r}; there are {", ".join(FILES)}')
+    if paper not in FILES:
+        raise InputError(f'no published numbers of {paper!r}; there are {", ".join(FILES)}')
     stored = read_json(project_path(f'data_samples/{FILES[paper]}_published.json'))
     if paper == 'VLM4D': stored = vlm4d_tables(stored)
     tables = {name: table for name, table in stored.items() if isinstance(table, dict)}
@@ -50,7 +52,8 @@ def published_table(paper: str, key: str) -> PublishedTable:
 def vlm4d_tables(stored: dict) -> dict[str, dict]:
     """VLM4D's published cells as one table per prompt, model names without frames and file ending."""
     names = {prompt: [name for name in stored if name.startswith(f'{prompt}|')] for prompt in PROMPTS}
-    return {prompt: dict(columns=CELLS, rows={name.split('|')[1].rsplit('_', 1)[0]: stored[name] for name in those})
+    return {prompt: dict(columns=CELLS,
+                         rows={name.split('|')[1].rsplit('_', 1)[0]: stored[name] for name in those})
             for prompt, those in names.items()}
 
 # %% ../nbs/27c_published.ipynb #c543c1da
@@ -60,5 +63,6 @@ SETTINGS = ('(I)', '(II)', '(III)', '(IV)', '(V)')
 def mixture_table(column: str) -> dict[str, dict[str, float]]:
     """4DP-QA Table 4: backbone -> setting (I) to (V) -> one column."""
     values = published_table('4DP-QA', 'table4').column(column)
-    return {backbone: {setting: next(v for row, v in values.items() if row.startswith(f'{backbone} {setting} '))
+    return {backbone: {setting: next(v for row, v in values.items()
+                                     if row.startswith(f'{backbone} {setting} '))
                        for setting in SETTINGS} for backbone in BACKBONES}

@@ -22,15 +22,23 @@ from .viz import INK, MUTED, PALETTE, figure_html, use_style
 # %% ../nbs/27a_report.ipynb #1579c98e
 STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.55 system-ui, -apple-system, 'Segoe UI', sans-serif; color: #1f2933; max-width: 60rem; margin: 2rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.75rem; margin-bottom: .2rem; } h2 { margin: 2.4rem 0 .4rem; font-size: 1.25rem; border-bottom: 1px solid #d9e2ec; padding-bottom: .2rem; }
-.lead { font-size: 1.05rem; color: #52606d; margin-top: 0; } figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-figcaption, .small { color: #627d98; font-size: .86rem; } nav a { margin-right: 1rem; } a { color: #0072B2; text-decoration: none; }
-table { border-collapse: collapse; font-size: .9rem; margin: .8rem 0; } th, td { padding: .22rem .7rem; border-bottom: 1px solid #e4e7eb; text-align: right; }
+body { font: 15px/1.55 system-ui, -apple-system, 'Segoe UI', sans-serif; color: #1f2933;
+  max-width: 60rem; margin: 2rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.75rem; margin-bottom: .2rem; }
+h2 { margin: 2.4rem 0 .4rem; font-size: 1.25rem; border-bottom: 1px solid #d9e2ec; padding-bottom: .2rem; }
+.lead { font-size: 1.05rem; color: #52606d; margin-top: 0; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
+figcaption, .small { color: #627d98; font-size: .86rem; }
+nav a { margin-right: 1rem; } a { color: #0072B2; text-decoration: none; }
+table { border-collapse: collapse; font-size: .9rem; margin: .8rem 0; }
+th, td { padding: .22rem .7rem; border-bottom: 1px solid #e4e7eb; text-align: right; }
 th { color: #52606d; font-weight: 600; } td:first-child, th:first-child { text-align: left; padding-left: 0; }
-.wide { overflow-x: auto; } .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(27rem, 1fr)); gap: 1rem; }
-.card { border: 1px solid #d9e2ec; border-radius: 8px; padding: .8rem 1rem; } .card p { margin: .35rem 0; } .card ol { margin: .3rem 0; padding-left: 1.6rem; }
-.truth { font-weight: 650; } .right { color: #00724f; } .wrong { color: #b3430a; } .tag { font-size: .76rem; letter-spacing: .03em; text-transform: uppercase; color: #829ab1; }
+.wide { overflow-x: auto; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(27rem, 1fr)); gap: 1rem; }
+.card { border: 1px solid #d9e2ec; border-radius: 8px; padding: .8rem 1rem; }
+.card p { margin: .35rem 0; } .card ol { margin: .3rem 0; padding-left: 1.6rem; }
+.truth { font-weight: 650; } .right { color: #00724f; } .wrong { color: #b3430a; }
+.tag { font-size: .76rem; letter-spacing: .03em; text-transform: uppercase; color: #829ab1; }
 pre { background: #f5f7fa; padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; font-size: .82rem; }
 """
 
@@ -62,9 +70,11 @@ class Page:
 def page_html(page: Page) -> str:
     "The whole page as text."
     links = ''.join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in page.anchors)
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(page.title)}</title>'
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<title>{escape(page.title)}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
-            f'<h1>{escape(page.title)}</h1>\n<p class="lead">{escape(page.lead)}</p>\n<nav class="small">{links}</nav>\n'
+            f'<h1>{escape(page.title)}</h1>\n<p class="lead">{escape(page.lead)}</p>\n'
+            f'<nav class="small">{links}</nav>\n'
             + '\n'.join(page.parts) + '\n</body></html>\n')
 
 def write_page(page: Page, path: Path | str) -> Path:
@@ -80,8 +90,10 @@ def accuracy_chart(tables: dict[str, AccuracyTable]) -> Figure:
     for shift, (label, table) in zip(np.linspace(-0.24, 0.24, len(tables)), tables.items()):
         color, lines = _COLORS.get(label, INK), {line.name: line for line in table.lines}
         for row, line in ((row, lines[name]) for row, name in enumerate(names) if name in lines):
-            axis.plot([100 * line.low, 100 * line.high], [row + shift] * 2, color=color, lw=3, alpha=0.35, solid_capstyle='round')
-            axis.plot(100 * line.accuracy, row + shift, 'o', color=color, ms=5, label=label if row == 0 else None)
+            axis.plot([100 * line.low, 100 * line.high], [row + shift] * 2, color=color, lw=3, alpha=0.35,
+                      solid_capstyle='round')
+            axis.plot(100 * line.accuracy, row + shift, 'o', color=color, ms=5,
+                      label=label if row == 0 else None)
             axis.plot([100 * line.chance] * 2, [row - 0.34, row + 0.34], color=MUTED, lw=1, zorder=0)
     axis.set(xlim=(0, 101), ylim=(len(names) - 0.5, -0.5), xlabel='accuracy (%)')
     axis.set_yticks(range(len(names)), [name.replace('_', ' ') for name in names])
@@ -91,7 +103,8 @@ def accuracy_chart(tables: dict[str, AccuracyTable]) -> Figure:
 _COLORS = {'before training': PALETTE[4], 'blind': PALETTE[1], 'after training': PALETTE[0]}
 
 # %% ../nbs/27a_report.ipynb #9c0d9493
-def training_chart(steps: list[int], losses: list[float], floor: float | None = None, floor_name: str = 'answers guessed without video') -> Figure:
+def training_chart(steps: list[int], losses: list[float], floor: float | None = None,
+                   floor_name: str = 'answers guessed without video') -> Figure:
     "Loss over steps with its running mean, and the loss a model reaches without looking."
     figure, axis = plt.subplots(figsize=(8, 2.6))
     axis.plot(steps, losses, color=PALETTE[5], lw=0.8, alpha=0.7)
@@ -99,7 +112,8 @@ def training_chart(steps: list[int], losses: list[float], floor: float | None = 
     if floor is not None:
         axis.axhline(floor, color=PALETTE[1], ls='--', lw=1.2)
         axis.text(steps[-1], floor, f' {floor_name}', color=PALETTE[1], ha='right', va='bottom', fontsize=8)
-    axis.set(xlabel='step', ylabel='loss per answer token', ylim=(0, None), xlim=(steps[0], steps[-1]) if len(steps) > 1 else None)
+    axis.set(xlabel='step', ylabel='loss per answer token', ylim=(0, None),
+             xlim=(steps[0], steps[-1]) if len(steps) > 1 else None)
     return figure
 
 def running_mean(values: list[float], share: float = 0.05) -> np.ndarray:
@@ -111,12 +125,15 @@ def running_mean(values: list[float], share: float = 0.05) -> np.ndarray:
     return np.array(smooth)
 
 # %% ../nbs/27a_report.ipynb #7740f5fb
-def question_card(picture: str, kind: str, text: str, choices: tuple[str, ...], truth: str, answers: dict[str, str]) -> str:
-    "A card as HTML: picture (HTML), question, lettered options with the truth in bold, each model's answer marked right or wrong."
-    options = ''.join(f'<li class="{"truth" if chr(65 + i) == truth else ""}">{escape(choice)}</li>' for i, choice in enumerate(choices))
+def question_card(picture: str, kind: str, text: str, choices: tuple[str, ...], truth: str,
+                  answers: dict[str, str]) -> str:
+    "A card as HTML: picture (HTML), question, options with the truth in bold, each model's answer marked."
+    options = ''.join(f'<li class="{"truth" if chr(65 + i) == truth else ""}">{escape(choice)}</li>'
+                      for i, choice in enumerate(choices))
     options = f'<ol type="A">{options}</ol>' if choices else f'<p class="truth">{escape(truth)}</p>'
-    said = ' · '.join(f'{escape(name)}: <span class="{"right" if answer == truth else "wrong"}">{escape(answer)} {"✓" if answer == truth else "✗"}</span>'
-                      for name, answer in answers.items())
+    marks = {True: ('right', '✓'), False: ('wrong', '✗')}
+    said = ' · '.join(f'{escape(name)}: <span class="{marks[answer == truth][0]}">{escape(answer)} '
+                      f'{marks[answer == truth][1]}</span>' for name, answer in answers.items())
     return (f'<div class="card"><span class="tag">{escape(kind.replace("_", " "))}</span>{picture}'
             f'<p>{escape(text)}</p>{options}<p class="small">{said}</p></div>')
 

@@ -27,7 +27,7 @@ from .storage import InputError, atomic_path, project_path, read_json
 from .viz import figure_html, figure_png, use_style
 
 CARD_FIELDS = ('command', 'preset', 'seed', 'data_hash', 'code', 'libraries', 'machine')
-EMPTY_HASH = hashlib.sha256().hexdigest()[:16]         # of no files at all: everything was simulated from the seed
+EMPTY_HASH = hashlib.sha256().hexdigest()[:16]     # of no files: everything was simulated from the seed
 
 def card_of(stored: dict) -> dict:
     """The run card of a stored result: its field `card`, or the file itself."""
@@ -52,12 +52,14 @@ class StoredResult:
 def read_results(folder: Path | str | None = None) -> list[StoredResult]:
     """All results of a folder (None: the shipped ones), by name; InputError names a file that is none."""
     root = Path(folder) if folder is not None else project_path('results')
-    if not root.is_dir(): raise InputError(f'{root}: no such folder; name one that holds results as JSON files')
+    if not root.is_dir():
+        raise InputError(f'{root}: no such folder; name one that holds results as JSON files')
     found = []
     for path in sorted(root.glob('*.json')):
         stored = read_json(path)
         missing = missing_fields(stored) if isinstance(stored, dict) else list(CARD_FIELDS)
-        if missing: raise InputError(f'{path}: its run card lacks {", ".join(missing)}; run the command again')
+        if missing:
+            raise InputError(f'{path}: its run card lacks {", ".join(missing)}; run the command again')
         found.append(StoredResult(path.stem, stored))
     return found
 
@@ -70,11 +72,13 @@ def shown(value) -> str:
 
 def leaves(value, place: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """('where · what', value) for every number of a nested object; short lists of numbers in one line."""
-    if isinstance(value, dict): return [leaf for key, part in value.items() for leaf in leaves(part, (*place, str(key)))]
+    if isinstance(value, dict):
+        return [leaf for key, part in value.items() for leaf in leaves(part, (*place, str(key)))]
     name = ' · '.join(place).replace('_', ' ')
     if isinstance(value, list):
         if any(isinstance(part, (dict, list)) for part in value):
-            return [leaf for number, part in enumerate(value) for leaf in leaves(part, (*place, str(number + 1)))]
+            return [leaf for number, part in enumerate(value)
+                    for leaf in leaves(part, (*place, str(number + 1)))]
         return [(name, ' – '.join(map(shown, value)) if len(value) <= 4 else f'{len(value)} values')]
     return [(name, shown(value))]
 
@@ -84,7 +88,8 @@ def row_tables(value, place: tuple[str, ...] = ()) -> tuple[dict[str, list[tuple
         if any(isinstance(field, (dict, list)) for part in value for field in part.values()): return {}, value
         fields = list(dict.fromkeys(field for part in value for field in part))
         rows = [tuple(shown(part.get(field)) for field in fields) for part in value]
-        return {' · '.join(place).replace('_', ' '): [tuple(f.replace('_', ' ') for f in fields), *rows]}, None
+        return {' · '.join(place).replace('_', ' '): [tuple(f.replace('_', ' ') for f in fields),
+                                                      *rows]}, None
     if not isinstance(value, dict): return {}, value
     tables, rest = {}, {}
     for key, part in value.items():
@@ -102,7 +107,8 @@ def card_line(card: dict) -> str:
     took = '' if not card.get('wall_s') else f' · {card["wall_s"] / 60:.1f} min'
     where = machine.get('gpu') or f'{machine.get("cores", "?")} CPU cores'
     data = 'simulated from the seed' if card['data_hash'] == EMPTY_HASH else f'data {card["data_hash"][:8]}'
-    return f'preset {preset} · seed {card["seed"]} · {data} · code {card["code"].get("hash", "–")[:8]} · {where}{took}'
+    code = card['code'].get('hash', '–')[:8]
+    return f'preset {preset} · seed {card["seed"]} · {data} · code {code} · {where}{took}'
 
 def card_html(card: dict) -> str:
     """The command and the run card, folded away."""
@@ -112,7 +118,8 @@ def card_html(card: dict) -> str:
 
 def plain_html(stored: dict) -> str:
     """Any result as tables of its numbers, the card left out."""
-    numbers = stored.get('extra', {}) if 'card' not in stored else {k: v for k, v in stored.items() if k != 'card'}
+    numbers = stored.get('extra',
+                         {}) if 'card' not in stored else {k: v for k, v in stored.items() if k != 'card'}
     tables, rest = row_tables(numbers.get('result', numbers))
     lines = leaves(rest or {})
     parts = [f'<h4>{escape(name)}</h4>{render_html(cells)}' for name, cells in tables.items()]
@@ -121,7 +128,7 @@ def plain_html(stored: dict) -> str:
 
 # %% ../nbs/27e_results_page.ipynb #3acb2763
 def result_block(result: StoredResult, renderers: Renderers) -> str:
-    """One stored result as HTML: its table, ours beside the paper's where there are pairs, scale, command, card."""
+    """One stored result as HTML: its table, ours beside the paper's if in pairs, scale, command, card."""
     stored, name = result.stored, result.stored.get('experiment', result.name)
     parts = [f'<h3 id="{escape(result.name)}">{escape(name.replace("_", " "))}</h3>']
     if stored.get('source'): parts.append(f'<p class="small">{escape(str(stored["source"]))}</p>')
@@ -132,63 +139,76 @@ def result_block(result: StoredResult, renderers: Renderers) -> str:
         if figure: parts.append(figure_html(figure, f'{name}: ours beside the published numbers', 125))
         plt.close('all')
     except Exception as error:
-        if name in renderers: parts.append(f'<p class="small wrong">its table could not be rendered: {escape(repr(error))}</p>')
+        if name in renderers:
+            parts.append(f'<p class="small wrong">its table could not be rendered: {escape(repr(error))}</p>')
         parts.append(plain_html(stored))
     if stored.get('scale'): parts.append(f'<p class="small"><b>Scale.</b> {escape(str(stored["scale"]))}</p>')
     return ''.join([*parts, card_html(result.card)])
 
 # %% ../nbs/27e_results_page.ipynb #8a5f09d5
 PAPERS = {'4DP-QA': 'Scalable QA for 4D perception', 'LMM-Track4D': 'trajectory-grounded dialogue',
-          'MLLM-4D': 'stereo curation, then GRPO with a spatio-temporal reward', 'VLM4D': 'the benchmark all three are judged on'}
-EXTRA_STYLE = ('<style>code{background:#f5f7fa;padding:.1rem .35rem;border-radius:4px;font-size:.85em}h3{margin:1.5rem 0 .2rem}'
-               'h4{margin:.8rem 0 .1rem;font-weight:600;color:#52606d}.exhibit{border:1px solid #d9e2ec;border-radius:8px;'
-               'padding:.2rem 1.1rem .7rem;margin:1.1rem 0}.open{color:#829ab1}summary{cursor:pointer}nav{position:sticky;top:0;'
-               'background:#fffe;padding:.5rem 0;z-index:1}.overview td,.overview th{text-align:left;vertical-align:top;padding-left:0}'
-               '.chips b{display:inline-block;width:8.5rem}.chips{margin:.35rem 0}.chips a{display:inline-block;border:1px solid #d9e2ec;'
-               'border-radius:99px;padding:.1rem .7rem;margin:.15rem .3rem .15rem 0;'
-               'font-size:.85rem}.chips a.have{background:#e6f2f9;border-color:#0072B2}.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem}</style>')
+          'MLLM-4D': 'stereo curation, then GRPO with a spatio-temporal reward',
+          'VLM4D': 'the benchmark all three are judged on'}
+EXTRA_STYLE = """<style>code{background:#f5f7fa;padding:.1rem .35rem;border-radius:4px;font-size:.85em}
+h3{margin:1.5rem 0 .2rem} h4{margin:.8rem 0 .1rem;font-weight:600;color:#52606d} .open{color:#829ab1}
+.exhibit{border:1px solid #d9e2ec;border-radius:8px;padding:.2rem 1.1rem .7rem;margin:1.1rem 0}
+summary{cursor:pointer} nav{position:sticky;top:0;background:#fffe;padding:.5rem 0;z-index:1}
+.overview td,.overview th{text-align:left;vertical-align:top;padding-left:0} .chips{margin:.35rem 0}
+.chips b{display:inline-block;width:8.5rem} .chips a.have{background:#e6f2f9;border-color:#0072B2}
+.chips a{display:inline-block;border:1px solid #d9e2ec;border-radius:99px;padding:.1rem .7rem;
+  margin:.15rem .3rem .15rem 0;font-size:.85rem}
+.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem}</style>"""
 
 # %% ../nbs/27e_results_page.ipynb #7d147e9c
 def exhibit_html(exhibit: Exhibit, results: list[StoredResult], renderers: Renderers) -> str:
-    """One figure or table of a paper: published numbers, difference in scale, our results or the word that there are none."""
+    """One exhibit: published numbers, difference in scale, our results or the word that there are none."""
     own = [result for result in results if belongs(exhibit, result.stored)]
     figure = exhibit.draw([result.stored for result in own])
     picture = figure_html(figure, f'{exhibit.paper}, {exhibit.item}: {exhibit.shows}', 125)
     plt.close(figure)
     ours = ''.join(f'<div class="ours">{result_block(result, renderers)}</div>' for result in own)
     nothing = '<p class="small open">No result of ours is stored for it.</p>'
-    if exhibit.paper == 'VLM4D': nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>'
+    if exhibit.paper == 'VLM4D':
+        nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>'
     title = exhibit.item[0].upper() + exhibit.item[1:]
-    return (f'<div class="exhibit" id="{escape(exhibit.name)}"><h3>{escape(title)}: {escape(exhibit.shows)}</h3>{picture}'
-            f'<p class="small">Drawn from the published numbers. <b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{ours or nothing}</div>')
+    return (f'<div class="exhibit" id="{escape(exhibit.name)}">'
+            f'<h3>{escape(title)}: {escape(exhibit.shows)}</h3>{picture}'
+            f'<p class="small">Drawn from the published numbers. '
+            f'<b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{ours or nothing}</div>')
 
 # %% ../nbs/27e_results_page.ipynb #eb663ecf
 def chips(paper: str, results: list[StoredResult]) -> str:
     """Links to a paper's exhibits; those with a result of ours are filled."""
     measured = {e.name for e in EXHIBITS if e.paper == 'VLM4D' or any(belongs(e, r.stored) for r in results)}
-    links = [f'<a class="{"have" if e.name in measured else ""}" href="#{e.name}">{escape(e.item)}</a>' for e in EXHIBITS if e.paper == paper]
+    links = [f'<a class="{"have" if e.name in measured else ""}" href="#{e.name}">{escape(e.item)}</a>'
+             for e in EXHIBITS if e.paper == paper]
     return f'<p class="chips"><b>{escape(paper)}</b> {"".join(links)}</p>'
 
 def overview(results: list[StoredResult]) -> str:
     """What the papers show (filled: with numbers of ours), and a table of all results with links."""
     lines = [f'<tr><td><a href="#{escape(r.name)}">{escape(r.name.replace("_", " "))}</a></td>'
-             f'<td>{escape(str(r.stored.get("source", "speed, memory and the rest")))}</td><td class="small">{escape(card_line(r.card))}</td></tr>' for r in sorted(results, key=lambda r: 'source' not in r.stored)]
-    table = f'<table class="overview"><thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead><tbody>{"".join(lines)}</tbody></table>'
+             f'<td>{escape(str(r.stored.get("source", "speed, memory and the rest")))}</td>'
+             f'<td class="small">{escape(card_line(r.card))}</td></tr>'
+             for r in sorted(results, key=lambda r: 'source' not in r.stored)]
+    head = '<thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead>'
+    table = f'<table class="overview">{head}<tbody>{"".join(lines)}</tbody></table>'
     note = '<p class="small">Filled: with numbers of this project. Open: published numbers only.</p>'
     return f'{"".join(chips(paper, results) for paper in PAPERS)}{note}<div class="wide">{table}</div>'
 
 def results_hash(folder: Path | str | None = None) -> str:
-    """A short hash over the names and contents of the result files, noted on the page to tell whether it is fresh."""
+    """A short hash over names and contents of the result files, to tell whether the page is fresh."""
     digest = hashlib.sha256()
-    for result in read_results(folder): digest.update(json.dumps([result.name, result.stored], sort_keys=True).encode())
+    for result in read_results(folder):
+        digest.update(json.dumps([result.name, result.stored], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 def results_page(folder: Path | str | None = None, renderers: Renderers | None = None) -> str:
     """The whole page as HTML, from the JSON files of a folder alone (None: the shipped results)."""
     results, renderers = read_results(folder), renderers or {}
     use_style()
-    page = Page('Results', 'The published numbers of three papers on 4D vision-language models, and what this project measured at its own '
-                           'scale. Every number of ours has its command and run card under it.')
+    page = Page('Results',
+                'The published numbers of three papers on 4D vision-language models, and what this project '
+                'measured at its own scale. Every number of ours has its command and run card under it.')
     page.add(f'{EXTRA_STYLE}<meta name="results" content="{results_hash(folder)}">')
     page.heading('Overview'); page.add(overview(results))
     for paper, words in PAPERS.items():
@@ -203,7 +223,7 @@ def results_page(folder: Path | str | None = None, renderers: Renderers | None =
 # %% ../nbs/27e_results_page.ipynb #5a4a18fb
 def write_exhibits(out: Path | str, only: str = 'all', folder: Path | str | None = None,
                    renderers: Renderers | None = None) -> list[Path]:
-    """Write exhibits as PNG files, ours beside the paper's too, and index.html; `only` one exhibit, 'page' or 'all'."""
+    """Write exhibits as PNG files and index.html; `only` one exhibit, 'page' or 'all'."""
     out, results, files, pictures = Path(out), read_results(folder), [], {}
     use_style()
     for exhibit in EXHIBITS:
@@ -220,5 +240,6 @@ def write_exhibits(out: Path | str, only: str = 'all', folder: Path | str | None
         plt.close(figure)
     if only in ('all', 'page'):
         files.append(out / 'index.html')
-        with atomic_path(files[-1]) as partial: partial.write_text(results_page(folder, renderers), encoding='utf-8')
+        with atomic_path(files[-1]) as partial:
+            partial.write_text(results_page(folder, renderers), encoding='utf-8')
     return files

@@ -62,7 +62,8 @@ def _own_column(arrays: dict, key: str, kind: str, instead: np.ndarray, path: Pa
 def _own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...]:
     "The optional boxes."
     if 'object_ids' not in arrays: return ()
-    ids = whole_numbers(array_of(arrays, 'object_ids', (None,), str(path)), f'{path}, object_ids', 1, 2 ** 31 - 1)
+    ids = whole_numbers(array_of(arrays, 'object_ids', (None,), str(path)), f'{path}, object_ids', 1,
+                        2 ** 31 - 1)
     sizes_m = array_of(arrays, 'object_sizes_m', (len(ids), 3), str(path))
     poses = check_rigid(array_of(arrays, 'world_from_object', (len(ids), count, 4, 4), str(path)),
                         f'{path}, world_from_object')
@@ -70,7 +71,8 @@ def _own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...
     captions = _own_column(arrays, 'object_captions', 'U', labels, path)
     present = _own_column(arrays, 'object_present', 'b', np.ones((len(ids), count), dtype=bool), path)
     agents = _own_column(arrays, 'object_agents', 'b', np.zeros(len(ids), dtype=bool), path)
-    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=str(captions[i]), size_m=sizes_m[i],
+    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=str(captions[i]),
+                             size_m=sizes_m[i],
                              world_from_object=poses[i], present=present[i], agent=bool(agents[i]))
                  for i in range(len(ids)))
 
@@ -142,7 +144,8 @@ def read_sevenscenes(folder: Path | str, start: int = 0, stop: int | None = None
     view = View(name='kinect', K=K, w2c=invert_pose(c2w), height=size[0], width=size[1], frames=frames,
                 frame_valid=valid, depth_m=depth_m)
     numbers_of_frames = np.array([int(stem.removeprefix('frame-')) for stem in stems])
-    return sound_clip(Clip(id=f'sevenscenes_{folder.resolve().name}_{numbers_of_frames[0]:06d}', views=(view,),
+    return sound_clip(Clip(id=f'sevenscenes_{folder.resolve().name}_{numbers_of_frames[0]:06d}',
+                           views=(view,),
                 objects=(), up=_sevenscenes_up(folder, view.w2c[0]),
                 times_s=(numbers_of_frames - numbers_of_frames[0]) / 30, source='7scenes',
                 licence='7-Scenes, research use, non-commercial',

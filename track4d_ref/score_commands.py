@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from .commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption, app,
+from .commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption,
+                                  app,
                                   say, score)
 from .storage import InputError
 
@@ -49,16 +50,18 @@ def vlm4d(questions_: Annotated[Path, typer.Option('--data', help='folder of the
           outputs: Annotated[Path, typer.Option(help='folder of recorded model outputs')],
           compare: Annotated[list[str], typer.Option(help='two models to test, once for each')] = [],
           as_json: JsonOption = False) -> None:
-    "The published VLM4D table from recorded outputs: three scoring layers, intervals, blind prior, paired tests."
+    "VLM4D's published table from recorded outputs: three layers, intervals, blind prior, paired tests."
     from track4d_ref.vlm4d import pair_cells, render_vlm4d, result_json, score_vlm4d
-    if len(compare) not in (0, 2): raise InputError('--compare: name two models, as in --compare cot|A --compare cot|B')
+    if len(compare) not in (0, 2):
+        raise InputError('--compare: name two models, as in --compare cot|A --compare cot|B')
     result = score_vlm4d(questions_, outputs, progress=not as_json)
     pair = tuple(compare) or None
     found = result_json(result) | ({'compare': pair_cells(result, *pair)} if pair else {})
     say(found, as_json, '' if as_json else render_vlm4d(result, 'text', pair))
 
 # %% ../nbs/28c_score_commands.ipynb #ea99d093
-@score.command(epilog='Example: track4d score harness --records runs/clips/questions_00000.jsonl --out runs/task')
+@score.command(epilog='Example: track4d score harness --records runs/clips/questions_00000.jsonl '
+                      '--out runs/task')
 def harness(records_: Annotated[Path, typer.Option('--records', help='record file (JSONL)')],
             out: OutOption = Path('runs/task'),
             name: Annotated[str, typer.Option(help='name of the task')] = 'track4d',
@@ -74,7 +77,8 @@ def harness(records_: Annotated[Path, typer.Option('--records', help='record fil
 def reproduce(names: Annotated[list[str], typer.Argument(help='tables by name, or all')],
               preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
               out: OutOption = Path('runs/reproduce'),
-              from_results: Annotated[bool, typer.Option('--from-results', help='show the stored results')] = False,
+              from_results: Annotated[bool,
+                                      typer.Option('--from-results', help='show the stored results')] = False,
               as_json: JsonOption = False) -> None:
     "Make the papers' tables again at reduced scale, the paper's number beside ours."
     from track4d_ref.presets import load_preset
@@ -87,10 +91,11 @@ def reproduce(names: Annotated[list[str], typer.Argument(help='tables by name, o
 @app.command(epilog='Example: track4d figures --out runs/figures; track4d figures --only 4dpqa_table4')
 def figures(out: OutOption = Path('runs/figures'),
             only: Annotated[str, typer.Option(help='figure2, page, one exhibit, or all')] = 'all',
-            results: Annotated[Path | None, typer.Option(help='folder of results; the shipped ones unless told')] = None,
+            results: Annotated[Path | None,
+                               typer.Option(help='folder of results; the shipped ones unless told')] = None,
             data_root: RealDataOption = None,
             as_json: JsonOption = False) -> None:
-    "Draw the papers' figures and tables again, ours beside the published numbers, and the page of all results."
+    "Draw the papers' figures and tables again, ours beside the published, and the page of all results."
     from track4d_ref.paper_figures import EXHIBITS
     names = ('all', 'page', 'figure2', *(exhibit.name for exhibit in EXHIBITS))
     if only not in names: raise InputError(f'--only {only}: no such figure; use {", ".join(names)}')

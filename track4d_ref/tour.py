@@ -42,46 +42,59 @@ def motion_section(page: Page, clip: Clip, title: str, words: str, reference: in
     "Figure 2 and its table for one clip; returns the medians over the objects that stand still."
     motions = object_motions(clip, reference)
     page.heading(title); page.prose(words)
-    page.figure(figure_2(clip, reference), f'{clip.id}: visual tracks and true-motion tracks on the picture of frame {reference}.')
+    page.figure(figure_2(clip, reference),
+                f'{clip.id}: visual tracks and true-motion tracks on the picture of frame {reference}.')
     page.table(motion_rows(motions))
     if not any(motion.world_spread_m < STATIC_SPREAD_M for motion in motions): return {}
     count, visual_px, true_px = static_medians(motions)
-    page.prose(f'Of the {len(motions)} objects, {count} spread less than {STATIC_SPREAD_M} m in the world. Their median visual '
+    page.prose(f'Of the {len(motions)} objects, {count} spread less than {STATIC_SPREAD_M} m in the world. '
+               f'Their median visual '
                f'displacement is {visual_px:.0f} px, their median true-motion displacement {true_px:.1f} px.')
-    return {'objects': len(motions), 'static': count, 'median_visual_px': visual_px, 'median_true_motion_px': true_px}
+    return {'objects': len(motions), 'static': count, 'median_visual_px': visual_px,
+            'median_true_motion_px': true_px}
 
 def hero_clip(preset: Preset) -> Clip:
     "The clip of the front page: a street, the camera moving to the right."
-    return simulate_clip(HERO_SEED, dataclasses.replace(preset, resolution=336, frames=16, fps=8.0), domain='driving', camera_program='right', height=252, width=420)
+    return simulate_clip(HERO_SEED, dataclasses.replace(preset, resolution=336, frames=16, fps=8.0),
+                         domain='driving', camera_program='right', height=252, width=420)
 
 HERO_SEED = 3
 
 def moving_objects(clip: Clip, least_m: float = 0.05) -> dict[str, float]:
-    "Objects whose centre ends or passes further than `least_m` from where it began, with that distance in metres."
-    reach = {item.id: float(np.linalg.norm(item.centers_m[item.present] - item.centers_m[item.present][0], axis=1).max())
+    "Objects whose centre gets further than `least_m` from where it began, with that distance in metres."
+    reach = {item.id: float(np.linalg.norm(item.centers_m[item.present] - item.centers_m[item.present][0],
+                                           axis=1).max())
              for item in clip.objects if item.present.any()}
-    return {clip.object(id).caption: far for id, far in sorted(reach.items(), key=lambda pair: -pair[1]) if far > least_m}
+    return {clip.object(id).caption: far for id, far in sorted(reach.items(), key=lambda pair: -pair[1])
+            if far > least_m}
 
 # %% ../nbs/27b_tour.ipynb #4312ce1e
 def real_sections(page: Page, data_root: Path | None) -> dict:
     "The KITTI and ADT panels where `data_root` holds them; what was skipped is said on the page."
     found, root = {}, Path(data_root) if data_root else None
     if root is None or not root.is_dir():
-        page.heading('Real video'); page.prose('No folder of real samples was named (--data or TRACK4D_DATA), so this part is left out.')
+        page.heading('Real video')
+        page.prose('No folder of real samples was named (--data or TRACK4D_DATA), so this part is left out.')
         return found
     if (root / 'kitti_tracking').is_dir():
         clip = read_kitti_tracking(root / 'kitti_tracking', 1, 0, 21)
-        found['kitti'] = motion_section(page, clip, 'KITTI Tracking 0001', 'Two seconds of a drive. Parked cars slide through the '
-                                        'picture; in true motion they stand still. Camera poses come from the GPS unit.')
-    if (root / 'adt_pinhole').is_dir(): found['adt'] = _adt_section(page, read_adt_pinhole(root / 'adt_pinhole'))
+        found['kitti'] = motion_section(page, clip, 'KITTI Tracking 0001',
+                                        'Two seconds of a drive. Parked cars slide through the picture; '
+                                        'in true motion they stand still. '
+                                        'Camera poses come from the GPS unit.')
+    if (root / 'adt_pinhole').is_dir():
+        found['adt'] = _adt_section(page, read_adt_pinhole(root / 'adt_pinhole'))
     return found
 
 def _adt_section(page: Page, clip: Clip) -> dict:
     moving = moving_objects(clip)
-    page.heading('Aria Digital Twin'); page.prose(f'{len(clip.objects)} objects with known poses over {clip.times_s[-1]:.3f} s. '
-                                                  f'Further than 5 cm moved: {", ".join(f"{name} ({100 * far:.1f} cm)" for name, far in moving.items())}.')
+    page.heading('Aria Digital Twin')
+    named = ', '.join(f'{name} ({100 * far:.1f} cm)' for name, far in moving.items())
+    page.prose(f'{len(clip.objects)} objects with known poses over {clip.times_s[-1]:.3f} s. '
+               f'Further than 5 cm moved: {named}.')
     ids = [item.id for item in clip.objects if item.caption in moving]
-    page.figure(figure_2(clip, int(np.flatnonzero(clip.view.frame_valid)[0]), ids), 'The objects that move, seen by the moving camera and by a camera held still.')
+    page.figure(figure_2(clip, int(np.flatnonzero(clip.view.frame_valid)[0]), ids),
+                'The objects that move, seen by the moving camera and by a camera held still.')
     return {'moved_m': moving, 'objects': len(clip.objects)}
 
 # %% ../nbs/27b_tour.ipynb #c0ffc304
@@ -105,30 +118,39 @@ def simulated_pairs(count: int, preset: Preset, seed: int, style: Style, seconds
     return pairs
 
 # %% ../nbs/27b_tour.ipynb #9e1a7b17
-def train_and_score(preset: Preset, train_pairs: list[Pair], test_pairs: list[Pair], out: Path | None) -> dict:
+def train_and_score(preset: Preset, train_pairs: list[Pair], test_pairs: list[Pair],
+                    out: Path | None) -> dict:
     "Tables before, after and blind, the training log and the model."
-    texts = [turn['content'] for example, _ in train_pairs for dialogue in example.dialogues for turn in dialogue]
+    texts = [turn['content'] for example, _ in train_pairs for dialogue in example.dialogues
+             for turn in dialogue]
     tokenizer, examples = train_tokenizer(texts, preset.vocabulary), [example for example, _ in train_pairs]
     model, blind = build_vlm(preset, tokenizer, preset.seed), build_vlm(preset, tokenizer, preset.seed)
     load_tower(model)
-    score = lambda which, hidden=False: answer_all(which, tokenizer, test_pairs, hidden, answer=likeliest_answers)
+    score = lambda which, hidden=False: answer_all(which, tokenizer, test_pairs, hidden,
+                                                   answer=likeliest_answers)
     rows = {'before training': score(model)}
-    state = train(model, tokenizer, examples, plan_from_preset(preset, freeze_vision=True), most_tokens=preset.max_tokens)
+    state = train(model, tokenizer, examples, plan_from_preset(preset, freeze_vision=True),
+                  most_tokens=preset.max_tokens)
     rows['after training'] = score(model)
-    train(blind, tokenizer, [blinded(example) for example in examples], plan_from_preset(preset, seconds=preset.train_seconds / 4, freeze_vision=True))
+    train(blind, tokenizer, [blinded(example) for example in examples],
+          plan_from_preset(preset, seconds=preset.train_seconds / 4, freeze_vision=True))
     rows['blind'] = score(blind, True)
     if out: save_vlm(model, tokenizer, out / 'model')
-    return {'rows': rows, 'tables': {name: scored_table(answers) for name, answers in rows.items()}, 'log': state.rows}
+    return {'rows': rows, 'tables': {name: scored_table(answers) for name, answers in rows.items()},
+            'log': state.rows}
 
 def margin(rows: list[dict], blind_rows: list[dict], kind: str = 'camera_movement') -> dict[str, float]:
     "Accuracy of both models on one type and their paired difference with its 95 % interval, in points."
-    right = lambda those: np.array([row['answer'] == row['truth'] for row in those if row['type'] == kind], float)
+    right = lambda those: np.array([row['answer'] == row['truth'] for row in those if row['type'] == kind],
+                                   float)
     ours, theirs = right(rows), right(blind_rows)
     difference = 100 * (ours - theirs)
     half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
-    return {'questions': len(ours), 'accuracy': 100 * ours.mean(), 'blind': 100 * theirs.mean(), 'points_above_blind': difference.mean(),
+    return {'questions': len(ours), 'accuracy': 100 * ours.mean(), 'blind': 100 * theirs.mean(),
+            'points_above_blind': difference.mean(),
             'low': difference.mean() - half, 'high': difference.mean() + half,
-            'accuracy_interval': [100 * end for end in wilson(ours.sum(), len(ours))], 'blind_interval': [100 * end for end in wilson(theirs.sum(), len(theirs))]}
+            'accuracy_interval': [100 * end for end in wilson(ours.sum(), len(ours))],
+            'blind_interval': [100 * end for end in wilson(theirs.sum(), len(theirs))]}
 
 # %% ../nbs/27b_tour.ipynb #d79ce0f6
 def sample_section(page: Page) -> None:
@@ -140,8 +162,11 @@ def sample_section(page: Page) -> None:
             if question.type in seen: continue
             seen.add(question.type)
             figure = frame_strip(clip, width_in=6.0); credit(figure, clip)
-            cards.append(question_card(figure_html(figure, f'frames of {clip.id}', 80), question.type, question.text, question.choices, question.answer, {}))
-    page.heading('Questions'); page.prose('One question of each type that the shipped clips can answer, written from their geometry; the truth is bold.')
+            cards.append(question_card(figure_html(figure, f'frames of {clip.id}', 80), question.type,
+                                       question.text, question.choices, question.answer, {}))
+    page.heading('Questions'); page.prose(
+        'One question of each type that the shipped clips can answer, written from their geometry; '
+        'the truth is bold.')
     page.add(card_grid(cards))
 
 def _progress(step: int, text: str): print(f'[{step}/5] {text}', file=sys.stderr, flush=True)
@@ -151,14 +176,18 @@ def score_section(page: Page, result: dict) -> dict:
     "Chart, table, curve and cards of the three models; returns the margin over the blind one."
     tables, rows = result['tables'], result['rows']
     gain = margin(rows['after training'], rows['blind'])
-    page.heading('Before and after'); page.figure(accuracy_chart(tables), 'Held-out simulated clips, four options each. Bars are 95 % intervals, grey ticks chance.')
+    page.heading('Before and after'); page.figure(accuracy_chart(tables),
+        'Held-out simulated clips, four options each. Bars are 95 % intervals, grey ticks chance.')
     low, high = gain['accuracy_interval']; blind_low, blind_high = gain['blind_interval']
-    page.prose(f"Camera movement, {gain['questions']} held-out questions: {gain['accuracy']:.1f} % ({low:.1f}–{high:.1f}) after training, "
-               f"{gain['blind']:.1f} % ({blind_low:.1f}–{blind_high:.1f}) blind; {gain['points_above_blind']:.1f} points above blind "
+    page.prose(f"Camera movement, {gain['questions']} held-out questions: "
+               f"{gain['accuracy']:.1f} % ({low:.1f}–{high:.1f}) after training, "
+               f"{gain['blind']:.1f} % ({blind_low:.1f}–{blind_high:.1f}) blind; "
+               f"{gain['points_above_blind']:.1f} points above blind "
                f"(95 % interval of the paired difference {gain['low']:.1f}–{gain['high']:.1f}).")
     for name, table in tables.items(): page.add(f'<h3>{name}</h3><div class="wide">{table.html()}</div>')
     log = result['log']
-    page.figure(training_chart([row['step'] for row in log], [row['loss'] for row in log]), f'{len(log)} steps in {log[-1]["seconds"]:.0f} seconds.')
+    page.figure(training_chart([row['step'] for row in log], [row['loss'] for row in log]),
+                f'{len(log)} steps in {log[-1]["seconds"]:.0f} seconds.')
     return gain
 
 def answer_cards(page: Page, test_pairs: list[Pair], rows: dict[str, list[dict]], most: int = 6) -> None:
@@ -168,20 +197,28 @@ def answer_cards(page: Page, test_pairs: list[Pair], rows: dict[str, list[dict]]
     for example, records in test_pairs[:most]:
         record, frames = records[0], example.videos[0].frames
         figure = plt.figure(figsize=(6, 1.55)); axis = figure.add_subplot()
-        axis.imshow(np.concatenate(list(frames[np.linspace(0, len(frames) - 1, 4).astype(int)]), 1)); axis.axis('off')
-        cards.append(question_card(figure_html(figure, f'frames of {example.name}', 80), record.type, record.question.split('\nA. ')[0], record.choices,
-                                   record.answer, {name: answers[record.id] for name, answers in said.items()}))
+        axis.imshow(np.concatenate(list(frames[np.linspace(0, len(frames) - 1, 4).astype(int)]), 1))
+        axis.axis('off')
+        cards.append(question_card(figure_html(figure, f'frames of {example.name}', 80), record.type,
+                                   record.question.split('\nA. ')[0], record.choices,
+                                   record.answer,
+                                   {name: answers[record.id] for name, answers in said.items()}))
     page.heading('What the models said'); page.add(card_grid(cards))
 
 # %% ../nbs/27b_tour.ipynb #9a59e009
 def run_tour(out: Path | str, preset: Preset, data_root: Path | str | None = None) -> dict:
     "The whole road; writes report.html, tour.json and model/ into `out` and returns what tour.json holds."
     out, started = Path(out), time.perf_counter()
-    if data_root and not Path(data_root).is_dir(): raise InputError(f'--data {data_root}: no such folder; name the folder of real samples')
+    if data_root and not Path(data_root).is_dir():
+        raise InputError(f'--data {data_root}: no such folder; name the folder of real samples')
     use_style()
-    page = Page('track4d: from video to 4D answers', 'What slides in the picture and what really moves; questions about it; a small model before and after.')
+    page = Page('track4d: from video to 4D answers',
+        'What slides in the picture and what really moves; questions about it; '
+        'a small model before and after.')
     _progress(1, 'true motion: simulated and real clips')
-    findings = {'simulated': motion_section(page, hero_clip(preset), 'A simulated clip', 'The camera moves to the right. On the left everything slides; on the right only what moves by itself leaves a trace.')}
+    findings = {'simulated': motion_section(page, hero_clip(preset), 'A simulated clip',
+        'The camera moves to the right. On the left everything slides; '
+        'on the right only what moves by itself leaves a trace.')}
     findings |= real_sections(page, Path(data_root) if data_root else None)
     _progress(2, 'questions about the shipped clips'); sample_section(page)
     _progress(3, f'simulating {preset.train_clips} clips to learn from, {preset.eval_clips} to be tested on')
@@ -192,7 +229,8 @@ def run_tour(out: Path | str, preset: Preset, data_root: Path | str | None = Non
     result = train_and_score(preset, train_pairs, test_pairs, out)
     findings['camera_movement'] = score_section(page, result); answer_cards(page, test_pairs, result['rows'])
     _progress(5, 'writing the report')
-    card = run_card('track4d tour', preset, preset.seed, started=started, steps=len(result['log']), train_clips=len(train_pairs), findings=findings)
+    card = run_card('track4d tour', preset, preset.seed, started=started, steps=len(result['log']),
+                    train_clips=len(train_pairs), findings=findings)
     page.heading('Run card'); page.run_card(card)
     report = write_page(page, out / 'report.html')
     write_json(out / 'tour.json', card | {'report': report.name})
@@ -202,13 +240,17 @@ def run_tour(out: Path | str, preset: Preset, data_root: Path | str | None = Non
 def write_figures(out: Path | str, data_root: Path | str | None = None) -> list[Path]:
     "Figure 2 as PNG files: a simulated clip, and KITTI and ADT where `data_root` holds them."
     use_style()
-    root, clips = Path(data_root) if data_root else None, {'figure_2_simulated': (hero_clip(load_preset('tiny')), None)}
-    if root and (root / 'kitti_tracking').is_dir(): clips['figure_2_kitti'] = (read_kitti_tracking(root / 'kitti_tracking', 1, 0, 21), None)
+    root = Path(data_root) if data_root else None
+    clips = {'figure_2_simulated': (hero_clip(load_preset('tiny')), None)}
+    if root and (root / 'kitti_tracking').is_dir():
+        clips['figure_2_kitti'] = (read_kitti_tracking(root / 'kitti_tracking', 1, 0, 21), None)
     if root and (root / 'adt_pinhole').is_dir():
         clip = read_adt_pinhole(root / 'adt_pinhole')
-        clips['figure_2_adt'] = (clip, [item.id for item in clip.objects if item.caption in moving_objects(clip)])
+        clips['figure_2_adt'] = (clip,
+                                 [item.id for item in clip.objects if item.caption in moving_objects(clip)])
     files = []
     for name, (clip, ids) in clips.items():
         files.append(Path(out) / f'{name}.png')
-        with atomic_path(files[-1]) as partial: partial.write_bytes(figure_png(figure_2(clip, int(np.flatnonzero(clip.view.frame_valid)[0]), ids), 150))
+        with atomic_path(files[-1]) as partial: partial.write_bytes(figure_png(figure_2(clip,
+            int(np.flatnonzero(clip.view.frame_valid)[0]), ids), 150))
     return files

@@ -19,7 +19,8 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
         out: OutOption = Path('runs/model'),
         model: Annotated[str, typer.Option(help='checkpoint to start from; none: random weights')] = 'none',
         resume: Annotated[bool, typer.Option(help='go on from the checkpoint in --out')] = True,
-        logger: Annotated[str, typer.Option(help='none, tensorboard or trackio; log.csv is always written')] = 'none',
+        logger: Annotated[str,
+            typer.Option(help='none, tensorboard or trackio; log.csv is always written')] = 'none',
         preset: PresetOption = 'tiny', set_: SetOption = [], as_json: JsonOption = False) -> None:
     "Supervised fine-tuning on records; many questions share one reading of their clip."
     from track4d_ref.presets import load_preset
@@ -27,7 +28,9 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
     start = None if model == 'none' else model
     scale = load_preset(preset, tuple(set_))
     result = train_on_records(records, out, scale, start, resume, progress=not as_json, logger=logger)
-    if result: say(result, as_json, f'{result["steps"]} steps, last loss {result["loss"]:.3f}; {result["saved"]} in {out / result["saved"]}')
+    if result: say(result, as_json,
+        f'{result["steps"]} steps, last loss {result["loss"]:.3f}; '
+        f'{result["saved"]} in {out / result["saved"]}')
 
 # %% ../nbs/28b_train_commands.ipynb #3689150b
 @train.command(epilog='Example: track4d train merge --adapter runs/model/adapter --out runs/merged')
@@ -47,7 +50,8 @@ def merge(adapter: Annotated[Path, typer.Option(help='folder written by train sf
 def vision(out: OutOption = Path('runs/vision_tiny'),
            clips: Annotated[int, typer.Option(min=1, help='simulated clips')] = 2200,
            seconds: Annotated[float, typer.Option(min=1, help='training time')] = 480.0,
-           preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 7, as_json: JsonOption = False) -> None:
+           preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 7,
+           as_json: JsonOption = False) -> None:
     "Pre-train the vision tower on depth, colour and flow; this made data_samples/vision_tiny."
     from track4d_ref.presets import load_preset
     from track4d_ref.vision import train_vision
@@ -62,10 +66,11 @@ def base(out: OutOption = Path('runs/base'),
          steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 600,
          preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
          as_json: JsonOption = False) -> None:
-    "Make the off-the-shelf model from nothing; goes on from its checkpoints. This made data_samples/base_tiny."
+    "Make the off-the-shelf model from nothing; goes on from its checkpoints. Made data_samples/base_tiny."
     from track4d_ref.base import BasePlan, train_base
     from track4d_ref.presets import load_preset
     plan = BasePlan(clips=clips, question_steps=steps, seed=seed)
     scores = train_base(out, load_preset(preset, tuple(set_)), plan, progress=not as_json)
     seeing, blind = (scores[name]['all']['percent'] for name in ('seeing', 'blind'))
-    say(scores, as_json, f'{seeing} % of questions on single frames ({blind} % blind); model in {out / "model"}')
+    say(scores, as_json,
+        f'{seeing} % of questions on single frames ({blind} % blind); model in {out / "model"}')

@@ -47,7 +47,8 @@ def check_rows(rows, fields: dict, path: Path) -> dict[int, dict]:
     if not isinstance(rows, list) or not rows: raise InputError(f'{path}: needs a list, one row per question')
     numbered = {}
     for place, row in enumerate(rows, 1):
-        if isinstance(row, dict): row = row | {field: '' for field in MAY_BE_NULL if row.get(field, '') is None}
+        if isinstance(row, dict):
+            row = row | {field: '' for field in MAY_BE_NULL if row.get(field, '') is None}
         number = check_row(row, fields, f'{path}: row {place}')
         if numbered.setdefault(number, row) != row:
             raise InputError(f"{path}: {row['id']} occurs twice with different contents; keep one of them")
