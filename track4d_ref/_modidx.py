@@ -372,6 +372,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'track4d_ref.extraction.read_piece': ('extraction.html#read_piece', 'track4d_ref/extraction.py'),
                                         'track4d_ref.extraction.score_extracted': ( 'extraction.html#score_extracted',
                                                                                     'track4d_ref/extraction.py'),
+                                        'track4d_ref.extraction.spoken': ('extraction.html#spoken', 'track4d_ref/extraction.py'),
                                         'track4d_ref.extraction.starting_letter': ( 'extraction.html#starting_letter',
                                                                                     'track4d_ref/extraction.py'),
                                         'track4d_ref.extraction.starting_text': ( 'extraction.html#starting_text',
