@@ -341,3 +341,12 @@ assert 'does not ship' in sentence_of(project_path, 'no_such_sample')
 #
 # 1. Kill `atomic_folder` between its two renames. What does a reader find, and how would you recover?
 # 2. Add a symbolic link inside `data` that points outside. Does `inside` notice?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The reader finds either no folder or the old one under its temporary name, never a half-written one. Recovery is
+#    the second rename: the complete new folder lies beside it. That is why the old one is only deleted afterwards.
+# 2. It does: `inside` resolves the path first, links included, and compares what is left with the resolved root. Try
+#    `os.symlink('/etc', data / 'out')` and read the sentence.
+#
+# </details>

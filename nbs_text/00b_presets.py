@@ -262,3 +262,13 @@ assert load_thresholds('adt').still_fraction < load_thresholds('default').still_
 #
 # 1. Halve `resolution` of `tiny` with an override. How many video tokens are left per clip?
 # 2. Which published values are furthest from `rtx24`? Why could we not use them on one card?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `load_preset('tiny', ('resolution=56',))`. A visual token covers 28 × 28 pixels and two frames: 8 frames of 112
+#    give 4 · 4 · 4 = 64 tokens, of 56 give 4 · 2 · 2 = 16. Two times smaller, four times fewer.
+# 2. The batch sizes and the full training of all weights: AdamW keeps two numbers per weight, which for three billion
+#    weights in float32 is more than 24 GB before the first activation. `rtx24` therefore trains adapters, in four
+#    bits, and accumulates the batch.
+#
+# </details>

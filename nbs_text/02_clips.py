@@ -506,3 +506,14 @@ assert 'do not fit together' in load_complaint(extra_object)
 # 1. Give the ball a second pose that mirrors it. Which check catches that, and why is a mirror not a rigid motion?
 # 2. Save a clip of 97 × 61 pixels and play its video. What happened to the odd sizes?
 # 3. Write a reader for a clip folder in another language. Which of the four files do you need?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `_rigid` catches it: it asks for determinant +1. A mirror keeps all distances but turns left into right; no
+#    motion of a solid thing can do that, and questions about clockwise turns would be answered backwards.
+# 2. `write_video` pads one row and one column by repeating the edge, because H.264 in 4:2:0 needs even sizes. The
+#    arrays keep 97 × 61; the video is for people.
+# 3. `clip.json` and `world.npz` are needed; `view0.npz` only for pixels, depth and instances; the video is never read
+#    by the package. `.npz` is a ZIP of `.npy` files, and their header is one line of text.
+#
+# </details>

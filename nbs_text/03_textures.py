@@ -187,3 +187,14 @@ assert values[0] == bank[PATTERNS.index('checker'), 0, 40, 5]
 #
 # 1. Add a pattern of hexagons. Which other cells must change?
 # 2. Take the logarithm instead of four comparisons in `sample_pattern`. Is it faster? Are the bytes still the same on a GPU?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The function that turns a point into a cell number, the table that lists pattern names, and the draw that picks
+#    one. Everything behind it works on cell numbers and colours. Add the name at the *end* of the table, or all old
+#    seeds change their look.
+# 2. Time both on the same points. The bytes are the argument against it: IEEE fixes + − × ÷ and √ to the last bit,
+#    but not `log`; two libraries, or a CPU and a GPU, may round it differently, and then equal seeds no longer mean
+#    equal clips.
+#
+# </details>

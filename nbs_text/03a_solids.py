@@ -242,3 +242,13 @@ assert (flat[2].abs() >= normals[2].abs() - 1e-6).all()
 #
 # 1. Add a torus. Its equation is of fourth degree: what does that do to the rule "only + − × ÷ √"?
 # 2. Let a ray start inside a box. What does `box_hit` return, and why does that suit shadows?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A quartic has a solution in roots, so + − × ÷ √ would still do, if cube roots were allowed; and its intermediate
+#    values lose digits badly. Practical ray casters iterate instead, and an iteration's last bit depends on the
+#    hardware's order of operations.
+# 2. The far face: entering happened behind the start, at a negative distance. A shadow ray that starts on a face
+#    inside its own box must not be blocked by the face it starts from, but must be by the one it leaves through.
+#
+# </details>

@@ -356,3 +356,13 @@ assert set(seen.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
 #
 # 1. An ellipsoid's exact rectangle follows from its dual quadric. How many candidates would that save?
 # 2. Sort pairs by depth and skip those behind a wall. When does it pay?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The dual quadric gives the tight rectangle: $C^* = P Q^* P^\top$, and its borders solve a quadratic for u and one
+#    for v. Count candidates with both rectangles on one frame; the gain is largest for long solids near the picture's
+#    edge.
+# 2. It pays when walls hide much, as in streets, and costs a sort per frame. It never changes the picture, so compare
+#    only times, over whole clips, with the same seed.
+#
+# </details>

@@ -415,3 +415,14 @@ assert all(one.tobytes() == other.tobytes() for one, other in zip(several[1], al
 #
 # 1. Let the lamp's radius grow to 0.3. From which distance do the four copies of a shadow separate?
 # 2. Add a mirror: which of the functions above can be called again for the reflected rays?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Two copies separate where their spacing on the ground exceeds the penumbra of one sample. The spacing grows in
+#    proportion to radius × distance(occluder, ground) ÷ distance(lamp, occluder); triple the radius and it happens at
+#    a third of the distance.
+# 2. All of the intersection and shading: only the list of rays is new (origin at the hit, direction mirrored at the
+#    normal). Depth and instances must come from the first hit, or the mirror's contents would get 3D places that
+#    nobody can touch.
+#
+# </details>

@@ -274,3 +274,12 @@ assert np.allclose(bounce(fine[::40], np.array([2.5]), np.array([0.6])), heights
 #
 # 1. Write a "dolly zoom": move backward while the focal length grows. What would have to change in `Clip`?
 # 2. Give a car a wheelbase, so that it cannot turn on the spot.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. K would have to be (T, 3, 3). Everything that projects takes one K per view today, so it is a change of the
+#    record, not of the simulator; zooming lenses in real data need the same.
+# 2. Let the heading follow the path: turn rate = speed · tan(steering) / wheelbase, which is zero at rest.
+#    `turning_right` then needs a speed above zero, and the label for rotation follows from the path.
+#
+# </details>

@@ -337,3 +337,12 @@ assert medians['driving'] > medians['indoor']
 #
 # 1. Add a domain "harbour" with water, cranes and gulls.
 # 2. Which of the held-out domain's differences hurts a trained model most? Make five domains that differ in one thing each.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A domain is a record: sky, ground, stage, the kinds of objects and the camera programs that make sense. Copy
+#    `open`, exchange the parts, draw twenty clips and look for frames that nobody could answer about.
+# 2. Train one model, evaluate on five versions of the domain that differ in one factor each (texture, light, shapes,
+#    motion, camera). With few clips the intervals overlap; say so instead of ranking them.
+#
+# </details>

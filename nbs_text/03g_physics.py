@@ -169,3 +169,12 @@ assert all(np.isfinite(runs).all() for runs in poses.values())
 #
 # 1. Let the proposals collide. Which part of the scene's rules would have to move into the engine?
 # 2. Change the floor's `solref` until a ball keeps 60 % of its speed, like `bounce`.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Everything in `proposals` that assumes an object's path is known before the others are placed: with collisions
+#    the paths depend on each other, so the rules must judge the whole simulated scene and reject it as one.
+# 2. Drop a ball, measure the speed just before and after the impact from the positions, and search over `solref`'s
+#    damping ratio. It depends on mass and step length too, so repeat it at the step you use.
+#
+# </details>

@@ -473,3 +473,13 @@ assert set(np.unique(instances)) == {0, 1, 2, 3}
 #
 # 1. Ask for ten objects indoors. Which rule rejects most?
 # 2. Add a rule: the object's path must cross the picture's middle.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Count the reasons: let each rule raise its own counter while you draw. Indoors it is nearly always the distance
+#    between objects, since the room's floor is given and ten footprints need space.
+# 2. A rule is a function of the proposal that says yes or no. Project the centres with the first camera and ask
+#    whether any lies within a tenth of the width from the middle. Then check what it does to the mixture of programs:
+#    rules bias.
+#
+# </details>

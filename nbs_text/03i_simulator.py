@@ -423,3 +423,12 @@ print(first['clips'][0])
 #
 # 1. Draw 200 clips without requests and count the programs. Is the mixture the one you would train on?
 # 2. Ask for `domain='heldout'` and for `'open'` with the same seed. What would a model trained on one miss in the other?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `Counter(clip.meta['camera_program'] for clip in simulate_clips(200, 0, preset))`. The draw is uniform over
+#    programs, but rejected scenes are drawn again, so programs that spoil scenes are rarer in what is left.
+# 2. Whatever differs in look and shape: same seed, same paths of the generator, other kinds and textures. A model
+#    that named things by their usual colour or place in one has nothing to hold on to in the other.
+#
+# </details>

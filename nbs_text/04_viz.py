@@ -470,3 +470,15 @@ assert figure_jpeg(frame_strip(clip)).startswith(b'\xff\xd8') and not plt.get_fi
 # 1. Draw the tracks with a rainbow colour map instead of lightness. Which end is early?
 # 2. Ask the simulator for `camera_program='orbit_left'` and predict the two panels of `motion_pair` before you look.
 # 3. Draw `birds_eye` of a clip whose camera looks straight down. What does "ahead" mean there?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Neither end, without a legend: a rainbow has no order that the eye knows. Lightness has: pale is long ago. It
+#    also survives printing and colour blindness.
+# 2. The camera circles around the middle of the scene: objects stay near the centre and turn, while the background
+#    sweeps past. Visual tracks of resting things are curved and long where they are near or far from the pivot; on
+#    the right all of them are dots.
+# 3. The direction of the picture's top, laid on the ground: `ground_axes` falls back to `-rotation[1]` when the
+#    viewing direction has no horizontal part.
+#
+# </details>

@@ -19,6 +19,7 @@
 
 # %%
 #| export
+import base64
 import hashlib
 import importlib.util
 import io
@@ -53,7 +54,12 @@ from track4d_ref.viz import birds_eye, use_style
 #| export
 Draw = Callable[[int], Figure]
 
-def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int = 80) -> ipywidgets.VBox:
+class MovingPicture(ipywidgets.VBox):
+    "A picture above its slider; where no kernel lives, in a saved notebook or on a page, the picture alone is shown."
+    def _repr_mimebundle_(self, **options):
+        return dict(super()._repr_mimebundle_(**options), **{'image/png': base64.b64encode(self.children[0].value).decode()})
+
+def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int = 80) -> MovingPicture:
     "A picture above a slider that redraws it; each picture is drawn once."
     drawn: dict[int, bytes] = {}
     def png(index: int) -> bytes:
@@ -62,7 +68,7 @@ def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int
     picture = ipywidgets.Image(value=png(start), format='png')
     control = ipywidgets.IntSlider(value=start, min=0, max=count - 1, description=name)
     control.observe(lambda change: setattr(picture, 'value', png(change['new'])), names='value')
-    return ipywidgets.VBox([picture, control])
+    return MovingPicture([picture, control])
 
 
 # %%
@@ -82,19 +88,20 @@ def frame_and_plan(frame):
 
 
 # %% [markdown]
-# A saved notebook keeps the picture; with a kernel running, write `time` on a line of its own to get the slider.
+# Where a kernel runs, the handle moves the picture. A saved notebook has no kernel; what it keeps is the picture.
 
 # %%
-frame_and_plan(5); plt.show()
+time = slider(frame_and_plan, clip.frames_count, start=5)
+time
 
 # %%
-time = slider(frame_and_plan, clip.frames_count)
 picture, control = time.children
 before = picture.value
-control.value = 5
-assert picture.value != before and picture.value == figure_png(frame_and_plan(5), 80)
 control.value = 0
+assert picture.value != before and picture.value == figure_png(frame_and_plan(0), 80)
+control.value = 5
 assert picture.value == before
+assert base64.b64decode(time._repr_mimebundle_()['image/png']) == before          # what stays when nobody is there
 
 
 # %% [markdown]
@@ -358,3 +365,15 @@ with tempfile.TemporaryDirectory() as folder:
 # 1. Write `time` or `camera_slider(clip, 5)` on a line of its own and move the handle.
 # 2. Swing the camera by 90°. Why is everything so thin?
 # 3. Make a slider over the *reference frame* of the true-motion panel.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. With a kernel the handle moves the picture; each is drawn once and kept. In the saved notebook only the picture
+#    remains.
+# 2. A frame is a surface seen from one side; from the side, all its points lie on a thin curve, and what they hid was
+#    never recorded. At 90° one looks along the surface.
+# 3. `true = lambda r: project(view.K, view.w2c[r], centers_m)[0]` and `slider(lambda r: motion_pair(clip,
+#    visual_uv_px, true(r), colors, r), clip.frames_count, 'reference')`. The tracks keep their shape roughly and move
+#    with the camera of the reference frame.
+#
+# </details>

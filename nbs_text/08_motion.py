@@ -388,3 +388,15 @@ assert movement_words((-1, 0, 1), (1, 0, 0)) == 'moves forward and left, pans ri
 # 1. Set `axis_absent` equal to `axis_ratio` and draw the sectors again. Which colour would you argue about?
 # 2. A camera orbits a statue and keeps it in the centre. Which orbit angle makes `straightness` refuse the translation?
 # 3. Write the labeller for "speeds up / slows down" with a dead zone of its own.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The sectors then meet without a gap: between 'left' and 'forward' every angle gets a label. Argue about the
+#    borders; two people judging such a clip would not agree, and that is what dead zones are for.
+# 2. Beyond the angle where the straight line between first and last place is clearly shorter than the path: for an
+#    orbit by angle a, chord/arc = sin(a/2)/(a/2). Solve it for the threshold in `settings.ini`.
+# 3. Compare the mean speed of the first and the last third; label 'speeds up' above a ratio of, say, 1.5 and 'slows
+#    down' below 1/1.5, ask nothing between 1/1.2 and 1.2 or if the object hardly moves. Ratios, so that the label
+#    does not depend on metres.
+#
+# </details>

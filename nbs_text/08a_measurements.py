@@ -215,3 +215,12 @@ assert (random_segment(5, 8, np.random.default_rng(1)) < 5).all()
 #
 # 1. Hide one object behind another in a clip of your own and compare the two estimates of its visible pixels.
 # 2. Measure a KITTI clip (`read_kitti_tracking`) and list the objects that are visible for more than two seconds.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Put a large box between camera and ball with `simulate_clip(..., object_programs=('static', ...))`, or edit
+#    poses. The estimate from the box's rectangle ignores who stands in front; the one from the instance map does not.
+# 2. `read_kitti_tracking(root, 1, 0, 40)`, measure, and keep those whose visible frames, times the frame spacing of
+#    0.1 s, exceed two seconds.
+#
+# </details>

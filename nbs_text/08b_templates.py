@@ -317,3 +317,12 @@ assert prompt_text('Q?', (), 'yes_no') == 'Q?\nAnswer Yes or No.'
 #
 # 1. Add a ninth phrasing to a type and rebuild. Which assertion would have caught a missing slot?
 # 2. Write the claims in another language. What has to change besides the tables?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The check that every template has exactly the slots of its type: a missing `{a}` would otherwise give a question
+#    about nothing, and an extra one a `KeyError` in the middle of a data set.
+# 2. The grammar of claims (word order, agreement of verbs) and the list of verbs. Answers must be translated with the
+#    same table, since scoring compares texts.
+#
+# </details>

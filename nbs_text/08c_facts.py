@@ -415,3 +415,12 @@ for m in clips:
 #
 # 1. Let `camera_facts` accept four simultaneous movements. How many more clips have an answer?
 # 2. Add "speeds up / slows down" as a fact with its own option set. What is its symmetric set?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Compare the share of clips with an answer before and after. Four movements at once can be true, but few options
+#    then differ clearly from it, and the dead zones of each part must all hold at the same time.
+# 2. Options `speeds up`, `slows down`, `keeps its speed`; the symmetric set exchanges the first two when time runs
+#    backwards. Add the dead zone of `08_motion`'s third exercise.
+#
+# </details>

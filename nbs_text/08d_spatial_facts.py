@@ -207,3 +207,12 @@ for name, count in labels.items():
 #
 # 1. Drop the demand that depth and distance agree. How many facts come back, and would you defend them?
 # 2. Compare surfaces instead of centres. For which objects does the answer change?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The ones where an object is nearer along the viewing direction but farther from the camera's centre, at the sides
+#    of wide pictures. A person asked 'which is nearer' might mean either, so they are better left out.
+# 2. For large objects: a lorry's surface is nearer than its centre by metres. Compute the minimum over corners or
+#    over the depth map; where centre and surface disagree the question is ambiguous again.
+#
+# </details>

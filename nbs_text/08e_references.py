@@ -220,3 +220,12 @@ assert set(colors) == set(CIRCLE_COLORS)
 #
 # 1. Refer by a box instead of a circle. What changes for thin objects?
 # 2. Make `distinct_color` work for a reader who cannot tell red from green.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A thin object fills little of its box, so the box points at the background as well. Measure the share of pixels
+#    in the mark that belong to the object, and refuse below a threshold.
+# 2. Compare colours in a space that models the deficiency (drop the red-green axis of Lab) and ask for the same
+#    distance there. Some pairs of captions then count as equal, and another way to refer must be used.
+#
+# </details>

@@ -232,3 +232,12 @@ assert np.abs(error_px).max() <= 0.225
 #
 # 1. Write the parser that a score needs: it should accept `Frame 3 - 0.41,0.59 (visible)`. What else did models say?
 # 2. Ask for tracks of two points in one question. How must the grammar grow?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Lower-case, strip the prefix up to the colon or dash, accept any separator between two decimals, read 'occluded',
+#    'not visible', 'hidden' as flags. Write the table of strings first; then the parser.
+# 2. One line per frame with a list, or one block per point. The second keeps the old grammar and is safer: a parser
+#    can tell which point is unreadable.
+#
+# </details>

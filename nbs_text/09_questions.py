@@ -454,3 +454,12 @@ assert spread(letters) and spread(yes)
 #
 # 1. Ask a clip with `Style(forms=('free',), combined=False)` and list the vocabulary of the answers.
 # 2. Add a fourteenth type: which object leaves the picture first? What are its facts, its options, its claims?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `{q.answer for q in ask_all(clip, rng, style=Style(('free',), combined=False))}` over a hundred clips. It is
+#    small and closed: that is what makes exact match a fair rule for free answers.
+# 2. Facts: the first frame without a visible pixel of each object, with a dead zone of some frames between the two;
+#    options: the captions; claims: '{a} leaves the picture before {b}'. Ask only where both leave.
+#
+# </details>

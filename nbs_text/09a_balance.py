@@ -242,3 +242,12 @@ assert seen.new(replace(one, frames=(1, 2)), clips[0].id) and seen.new(one, 'ano
 #
 # 1. How does the share of kept questions grow with the slack? What does the blind reader of the next notebook gain?
 # 2. Cars only drive forward in KITTI. Which questions survive the filter there, and what would you do about it?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. More slack keeps more questions and leaves a larger majority; draw both curves over the slack. The blind reader
+#    gains what the majority gains, and that is the price.
+# 2. Those where cars turn, brake or are overtaken, and camera questions; direction questions about cars nearly all
+#    fall. Balance over several sources together, or leave the type out there and say so.
+#
+# </details>

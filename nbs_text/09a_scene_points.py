@@ -337,3 +337,15 @@ for guess in guesses:
 # 1. Double the baseline. Which error falls, that of the noise model or that of the matcher, and why not both alike?
 # 2. Set `cell_px=1` in `points_from_noisy_stereo`. What happens to the error of a centroid of 500 pixels?
 # 3. Give `drift` the value 0.3. Which of the six relations of the next notebook suffer, and which still hold?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A disparity error of a given size means half the depth error with twice the baseline: the noise model's falls by
+#    two. The matcher also loses the region only one eye sees and meets larger disparities, so its own errors may
+#    grow.
+# 2. With cells of one pixel nothing is averaged before lifting; the centroid averages instead, and independent noise
+#    falls as $1/\sqrt{500}$. Noise that is common to neighbours does not fall at all.
+# 3. Those that compare places across frames (displacement, camera motion) suffer; those within one frame, where the
+#    drift is common to both things, still hold.
+#
+# </details>

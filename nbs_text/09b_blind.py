@@ -196,3 +196,12 @@ assert len(top) == 12 and all(np.isfinite(value) for _, value in top)
 #
 # 1. Train the n-gram reader on pixel references only. What is left to learn?
 # 2. Replace the linear reader by a small language model without pictures. Does it find more?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. With pixels instead of captions it cannot know the colour or the kind; what is left is the phrasing, the options
+#    and the place of the pixel. A gain above chance then comes from where things tend to be.
+# 2. Train it on the questions alone and score the same held-out clips. If it finds more, the questions leak in word
+#    order that a linear reader cannot see; look at its best type and read twenty of those questions.
+#
+# </details>

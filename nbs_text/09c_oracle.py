@@ -397,3 +397,12 @@ assert shares['as it is'] < 0.02 and min(shares['mirrored poses'], shares['poses
 #
 # 1. Let the oracle measure objects that touch the picture's edge. How much does the agreement fall, and for which types?
 # 2. Use colour as well: match patches between frames and decide the turn of a ball.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Drop the edge rule and compare agreement per type. Cut-off objects have a wrong centre and size, so depth and
+#    distance suffer first; directions suffer least.
+# 2. A ball's instance mask does not turn, but its texture does: match patches by normalised correlation between
+#    frames and fit the rotation about the vertical. Dead zones are needed for plain balls.
+#
+# </details>

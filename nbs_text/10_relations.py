@@ -548,3 +548,16 @@ assert agreement['0', 'camera_distance'] == 1.0 and agreement['one eye', 'camera
 # 1. Draw distractors from 25 % to 100 % only. What does "always the largest" score?
 # 2. Replace the minimum of relation 4 by the 5 % quantile. Which column of the table gains?
 # 3. Ask with `moving_only=False` on a clip in which nothing moves. Which kinds remain?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Then every wrong number is larger than the truth by a quarter or more, or smaller only as far as that range
+#    allows; if all distractors lie above, 'always the smallest' is right every time, and if both sides are used with
+#    unequal odds the best guess follows the odds. Compute all three guesses (smallest, middle, largest) before
+#    believing a table.
+# 2. Relation 4 is the least distance: its minimum is an extreme value and takes the worst noise of the whole clip; a
+#    quantile averages over the frames near it. Look at the column with noisy depth.
+# 3. The kinds that compare places within frames or with the moving camera. Object displacement is gone: without
+#    motion its truth is zero and every distractor is noise.
+#
+# </details>

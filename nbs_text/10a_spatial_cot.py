@@ -267,3 +267,14 @@ for name, index in kept.items():
 # 1. Use one threshold for all scenarios. Which kinds lose chains?
 # 2. Set `count=1` and `count=12`. How does the share that is kept change, and why so little?
 # 3. Write a trace whose prose contradicts its states. What does the reward say?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The kinds whose natural scale is small lose them: a threshold in metres that suits camera paths silences
+#    centimetres between objects. That is why the thresholds stand per scenario.
+# 2. Little: the filter asks whether the states agree with the answer, and most that fail, fail by geometry, not by
+#    the number of states. Draw the share over `count`.
+# 3. The reward reads the states and the answer, not the prose: it is satisfied. Hole by hole this is `23_rewards`'
+#    subject; a checker of prose would be a second language model.
+#
+# </details>

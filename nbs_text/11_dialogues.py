@@ -395,3 +395,14 @@ assert all(long_dialogue.segment[0] <= t.segment[0] < t.segment[1] <= long_dialo
 # 1. Write a fifth answer-only turn ("which way does it turn?") from `motion`'s labels. Which dead zone does it need?
 # 2. How often is "it" ambiguous? Count the objects that could be meant in each clip.
 # 3. Let the target be named by a pixel only. What changes in `name_target`, and what in the model (`rtge.point_tag`)?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The one of `rotation`: ask only where the turn about `up` exceeds the larger threshold and never where it lies
+#    between the two. Return None otherwise, as `_nearer_turn` does.
+# 2. In the text 'it' always means the target of the first turn. Count `len(usable_targets(clip, segment))`: that many
+#    could be meant by someone who missed the first turn, which is what the corrupted history tests.
+# 3. `name_target` then always returns its last line, with coordinates. In the model the pixel's own ray tag
+#    (`rtge.point_tag`) must reach the question, or the coordinates are only words.
+#
+# </details>

@@ -150,3 +150,14 @@ assert write_trajectory(back.times_s, back.xyz_m) == text
 # 1. Which single characters turn a valid answer into *other* numbers? Would a checksum be fair to baselines?
 # 2. Write the states relative to the first one. How many characters does that save?
 # 3. Let the parser accept `6,41`. Which of the table's cases changes, and is it safe?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A digit for a digit, a lost minus, a moved decimal point. A checksum would make baselines that never trained on
+#    it unreadable; comparing readable and unreadable answers separately is fairer.
+# 2. Compare `len(write_trajectory(times_s, xyz_m))` with that of `xyz_m - xyz_m[0]` kept absolute in the first state.
+#    Savings are a few characters per state, and one wrong first state then spoils all four.
+# 3. The case of a decimal comma becomes readable, but `(1,20, 2,00, 3,00)` is then ambiguous: six numbers or three?
+#    Not safe with a comma as separator.
+#
+# </details>

@@ -272,3 +272,14 @@ assert [dialogue_json(d) for d in back] == [dialogue_json(d) for _, d in sample]
 # 1. Make `corrupted` milder: the own turns in shuffled order. Where would you expect it between no and gold?
 # 2. Count occluded trajectory turns per venue. Which domain hides its objects most?
 # 3. Add your own venue with seven cameras to `VENUES`. What does a dialogue cost in visual tokens?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Between, and nearer to gold: the words are of the right subject, only their order lies. Implement it as a
+#    permutation of `turns[:number]` in `history`, and ask the same model.
+# 2. `Counter` over `turn.labels['occluded']` of all trajectory turns by `dialogue.scene`'s venue. Divide by the
+#    number of turns: counts alone follow the mixture.
+# 3. With frames of 112 pixels and eight of them, one view costs 4 · 16 = 64 tokens, seven cost 448; with 32 frames of
+#    448 pixels it is 4,096 and 28,672.
+#
+# </details>

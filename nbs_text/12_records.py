@@ -290,3 +290,12 @@ assert kinds.total() == len(records) and set(letters) <= set('ABCD')
 #
 # 1. Add a field to `Record`. Which lines make old files unreadable, and how would you migrate them?
 # 2. Write the same records as one JSON array. How much memory does reading a million of them take, compared with JSONL?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `read_records` refuses unknown and missing fields, so files need either a default for the new field or a version.
+#    Raise the schema's version and write a function that turns version 1 into 2, once, file by file.
+# 2. An array must be parsed whole before its first record can be used; JSONL needs one line at a time. Measure with
+#    `tracemalloc` over a generated file; do not hold the list.
+#
+# </details>

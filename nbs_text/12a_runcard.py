@@ -187,3 +187,12 @@ assert sum(sizes.values()) < 4000 and {'torch', 'numpy'} <= set(versions)
 #
 # 1. Run the same command twice and compare the two cards. Which fields may differ?
 # 2. Hash a folder of 10 GB. What would you record to make that faster, and what would you lose?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Times, and with another checkout the commit. Seed, preset, data hash, versions and results must be equal; if the
+#    results differ with equal cards, something is not seeded.
+# 2. Sizes, modification times and the hash of the first and last megabyte of each file. You would lose the proof that
+#    nothing in the middle was changed; say on the card which hash it is.
+#
+# </details>

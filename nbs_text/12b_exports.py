@@ -283,3 +283,12 @@ assert f'{len(records)} records on 3 clips' in data_card(records, 'x') and forms
 #
 # 1. Write a sixth format. Which two functions does it need, and which test covers it at once?
 # 2. Store frames as JPEG files instead of videos. What does the disk say, and what do circles look like?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A function from a record to the format's dictionary and one that writes the file; the test that runs over all
+#    writers finds it by its registration and compares counts and answers.
+# 2. JPEG frames cost several times a video's bytes, for neighbours are not shared. Thin circles get blocks around
+#    them at low quality; look at one at quality 75.
+#
+# </details>

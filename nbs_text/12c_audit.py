@@ -225,3 +225,11 @@ else: raise AssertionError('unknown verdicts must be refused')
 #
 # 1. Mark the page of `data_samples` yourself. Which type has your first "unclear", and which threshold would remove it?
 # 2. Let two people mark the same page and compute how often they agree.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. There is no right answer: write down the question's measured value beside its threshold. Most unclear ones lie
+#    just outside the dead zone, so widen that one and count what is lost.
+# 2. Agreement is the share of equal marks; subtract what chance gives (Cohen's kappa), since most marks are 'right'.
+#
+# </details>

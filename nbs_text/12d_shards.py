@@ -234,3 +234,12 @@ assert np.median(lengths) < 2000
 #
 # 1. Run the jobs of `shard_jobs` on a scheduler of your choice and compare the bytes.
 # 2. How does the share of kept questions change with `clips_per_shard` when `slack` is 1?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Each job's bytes depend on its seed and range only, so the files must be equal: `cmp` them. If not, look for a
+#    dictionary order or a clock in the job.
+# 2. With slack 1 each shard balances its own answers, and a small shard throws more away: the share falls with small
+#    `clips_per_shard`. Balance over the whole set, or allow slack.
+#
+# </details>

@@ -354,3 +354,14 @@ assert counts[0] == 1 and max(counts) == counts[-1]
 # 2. Let `WORD_PATTERN` keep digits together (`\p{N}+`). How many tokens does a trajectory take now, and what
 #    is lost?
 # 3. Add a system message of your own to the prefix: which part of a cached prefix has to be computed again?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The one that decodes what has labels and expects the answer *and* its end. Without it the model never learns to
+#    stop, and greedy answers run on to the limit.
+# 2. Count tokens of one answer before and after. Fewer tokens, but each number becomes a word of its own that must
+#    have been seen; digits generalise to unseen numbers.
+# 3. Everything: the system message stands first, and what follows attends to it. Only text after the video can change
+#    for free.
+#
+# </details>

@@ -424,3 +424,14 @@ assert (slow == 2 * fast).all() and fast.max() == 3
 # 2. Set `tokens_per_second` to 1 and the frame rate to 8. How many different times are left? (One project
 #    truncated them all to zero.)
 # 3. How many frames of 448 × 448 fit into `max_tokens` of the preset `rtx24`?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The comparison with the library's processor; a symmetric picture would have hidden it, as would a square one for
+#    the exchange of rows and columns of patches.
+# 2. Two frames per token at 8 frames per second span 0.25 s; with one position per second, 4 tokens in a row share a
+#    time. At rates where the product is below one and is truncated, all of them do.
+# 3. 256 tokens per pair of frames: 8,192 tokens hold 32 pairs, so at most 62 frames once the question and the system
+#    message have their room.
+#
+# </details>

@@ -444,3 +444,14 @@ assert abs(float(loss) * (len(answer_ids(tokenizer, 'pan right')) + 1) + float(s
 # 1. Build the preset `small` and draw its bar beside the two above.
 # 2. Give `model_inputs` a video of 100 × 112 pixels and read the error.
 # 3. Divide the scores of `choose` by the number of tokens. Which option wins now, and which rule is fairer?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `build_vlm(load_preset('small'), tokenizer)` and sum `p.numel()` by part. Width grows the matrices with its
+#    square, depth linearly, the word table linearly.
+# 2. 100 is not a multiple of 28 (patch 14 times merge 2). The sentence names the video, the size and the multiple to
+#    use.
+# 3. Sums favour short options, means favour long ones with predictable ends. For a fixed set of options whose lengths
+#    differ, compare with the unconditional score of each option; that is fairer than both.
+#
+# </details>

@@ -287,3 +287,12 @@ assert dense_scores(untrained, head, unseen)['flow_r2'] < 0.1           # the he
 #
 # 1. Train the tower without the flow. How much slower does `22_sft` learn camera movement?
 # 2. Read the *object's* true motion off a token instead of its flow. Is that possible from two frames?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `train_vision` without the flow term, then the same `22_sft` with both towers; compare the steps until camera
+#    movement leaves its prior. Motion must then be learned from answers, which are few.
+# 2. From two frames a token sees its own displacement, which mixes camera and object. True motion needs the camera's
+#    motion as well, which only tokens of the background tell: no single token suffices.
+#
+# </details>

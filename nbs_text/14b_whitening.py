@@ -145,3 +145,12 @@ assert moved['whitened'] > 2 * moved['random']
 #
 # 1. Give all channels to the difference. Which question types become impossible?
 # 2. Whiten without separating sum and difference: how many of the 64 strongest components are still about change?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Those about a single picture: depth, colour, kind. The sum of both frames carries them, the difference only what
+#    changes.
+# 2. Count, among the strongest 64 components of the joint whitening, those whose weights on the two frames have
+#    opposite signs. Appearance has more variance than change, so few remain: that is why they are separated.
+#
+# </details>

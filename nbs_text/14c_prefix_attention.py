@@ -215,3 +215,12 @@ assert spent['two pieces'][-1] < spent['dense mask'][-1]
 #
 # 1. Give two questions very different lengths. What does the padding of the shorter one cost, and how would you sort?
 # 2. Let the questions see each other's answers on purpose: which part of `SharedPrefix` has to change?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The padded rows are computed and thrown away: cost goes with the longest times the number of questions. Sort by
+#    length and cut into groups, as `length_batches` does.
+# 2. The part that masks own keys per question: one causal block over all of them instead of one per question. Then
+#    order matters, and nothing is equal to separate samples any more.
+#
+# </details>

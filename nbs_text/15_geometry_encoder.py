@@ -225,7 +225,6 @@ for axis, values, title in zip(axes, moved, ('tower alone', 'with the encoder'))
 plt.show()
 assert float(moved[0][:48].max()) == 0 and float(moved[1][:48].min()) > 0
 
-
 # %% [markdown]
 # ## Training
 #
@@ -401,3 +400,12 @@ assert all(not p.requires_grad for p in encoder.parameters())
 #
 # 1. Leave the true-motion task out (`WEIGHTS['true_motion'] = 0`) and see what a linear layer can still read of it.
 # 2. Train on static cameras only. Which score breaks first on moving ones?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Train with the weight at zero and fit the linear probe on the frozen features, on held-out clips. If something
+#    can still be read, depth and flow together contain it; compare with the probe on random features.
+# 2. Whatever depends on parallax from the camera: the camera's turn at once, as it never varied, then true motion,
+#    which was equal to the flow.
+#
+# </details>

@@ -237,3 +237,12 @@ except InputError as error: print(error)
 #
 # 1. Append the geometry tokens behind the visual ones instead of interleaving them, with the same positions. Does a logit change?
 # 2. Give both tokens of a cell different positions. Which of the two arrangements should be easier to learn?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Yes, a little: positions enter attention through rotations, but the causal mask lets a token see only what
+#    precedes it, and that changes when tokens move behind others.
+# 2. Equal positions say 'the same place' from the first step; with different ones the model must learn the pairing.
+#    Interleaving with equal positions should be easier; train both before you claim it.
+#
+# </details>

@@ -419,3 +419,14 @@ assert torch.allclose(project(torch.tensor(K), torch.tensor(w2c[4]), point_m)[0]
 # 1. Put the world origin at the *scene* instead of the first camera. Which of the pictures change?
 # 2. Give the tags of the second frame of each pair instead of the first. How far off is the ray of a fast pan?
 # 3. Raise `ray_levels` to 12. Why does the similarity picture fall apart, and what would that do to training?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. All that show origins or distances: rays get other origins, directions stay. The advantage of the first camera is
+#    that its own ray starts at zero, whatever the scene.
+# 2. By the turn between two frames: at a pan of ω rad/s and f frames per second ω/f; compare it with the angle one
+#    token covers.
+# 3. The highest frequencies then turn within a fraction of a token's spacing: neighbours look unrelated. Training
+#    must unlearn that noise, or ignore those channels.
+#
+# </details>

@@ -361,3 +361,14 @@ assert torch.equal(back.vector, kept.vector) and back.last_s == 1.75 and back.tu
 # 1. Set `b_g` to +3 or −3 before the toy training. Which one never learns, and why?
 # 2. Take the visibility loss out of `toy_loss`. Does the gate still close?
 # 3. Let the target move with constant velocity. What does the state need in order to coast *along*?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. At −3 the gate is nearly shut, and its gradient is small as well, so it opens late or never within the toy's
+#    steps; at +3 it is open, forgets the past at every step, and must learn to close. Print the gate over the steps.
+# 2. Then nothing tells it when the target is hidden except the position error behind the occlusion. Compare the mean
+#    gate in hidden and visible frames.
+# 3. The velocity and the time since the last sight; a state that is only carried can stay where it is, not move on.
+#    `18_oskra`'s kinematic prior is that step, taken outside of the state.
+#
+# </details>

@@ -253,3 +253,14 @@ assert torch.allclose(final.claim.sum(1), torch.ones_like(truth), atol=1e-5)
 # 1. Give all slots the same start vector. Why can they never separate?
 # 2. Set `rounds=1` and `rounds=3`. What do the second and third round add here?
 # 3. Ask for a colour that is not in the clip. What does slot 0 claim?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. They get the same queries, so the same attention and the same updates, for ever: symmetry is only broken by
+#    different starts.
+# 2. With one round slots are weighted sums by their first guess; the second round competes with better queries. Print
+#    the assignment after each, and stop where it no longer changes.
+# 3. The softmax must give its weight to someone: slot 0 claims the token that looks least unlike the colour. Only a
+#    score with an absolute scale, as `claim` is, can say 'nobody'.
+#
+# </details>

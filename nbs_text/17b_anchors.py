@@ -247,3 +247,14 @@ assert torch.allclose(moved_focus, focus)
 # 1. How does the error grow when the two cameras stand closer together? Plot it over the angle between the rays.
 # 2. Add half a token of noise to the directions. What is the error at 5 m, and what would 448 × 448 pixels change?
 # 3. Give the second view a wrong ray and weight 0.1. How far does it pull the point?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The error along the rays grows as 1/sin of the angle between them and blows up for parallel ones; plot it on
+#    logarithmic axes.
+# 2. Half a token is half of 28 pixels' angle: error = distance × that angle. At 448 pixels for the same field of view
+#    a token covers a quarter of the angle, so a quarter of the error.
+# 3. A weighted least squares pulls towards the wrong ray in proportion to its share of the information across the
+#    others: with weight 0.1 about a tenth over the total weight, more if the right rays are nearly parallel.
+#
+# </details>

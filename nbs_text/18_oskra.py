@@ -518,3 +518,13 @@ assert (got.xyz_m - test[2]).norm(dim=-1).mean() < (got.prior_m - test[2]).norm(
 # 1. Hide the target from the second view (set its tokens' colours to noise). What do the anchor and `claimed` do?
 # 2. Train the small world with `anchor='head'`. How many steps until it is as good?
 # 3. Raise $\epsilon$ to 1. Which assertion fails, and what has the anchor become?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The anchor falls back on the rays of the first view and the prior, and its uncertainty along the ray grows;
+#    `claimed` of the second view must fall.
+# 2. Same seed, same data, both curves in one picture. The head must learn geometry that the ray anchor gets for free.
+# 3. The one that asks for the triangulated point within its tolerance: a large ε pulls the solution to the prior, and
+#    the anchor becomes the kinematic prediction.
+#
+# </details>

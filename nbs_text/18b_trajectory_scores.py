@@ -247,3 +247,14 @@ assert np.allclose(np.linalg.norm(constant_velocity(moments, bent[:2]) - bent, a
 # 1. Resample turns instead of dialogues. How much too narrow do the intervals become?
 # 2. Score a model that always answers with the *mean* path of the training set. What is its SR@2m?
 # 3. Find answers with ADE above 1 m and FDE below. What do they look like?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Turns of one dialogue share their clip and target, so they err together. Compare both intervals; the ratio of
+#    their squared widths is the design effect.
+# 2. Compute the mean of the training paths and score it: this is the floor of SR@2m for the scene size at hand, and
+#    every table should show it.
+# 3. Paths that wander in between and end rightly: typical for answers that interpolate wrongly between a wrong start
+#    and a well seen end.
+#
+# </details>

@@ -500,3 +500,13 @@ assert torch.equal(twin.logits, output.logits) and torch.equal(twin.step.state, 
 # 1. Swap the two views of a clip. Which numbers must stay the same, which may change?
 # 2. Count the visual tokens of a dialogue with seven views at the papers' resolution.
 # 3. Put the state into *every* `[TRK]` of the history instead of the last one. Does the no-op still hold?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Every 3D position must stay within rounding if the world frame stays that of the same camera; logits may change,
+#    since the order of the tokens did. If the frame is that of the *first* view, all coordinates change with it.
+# 2. 32 frames of 448 × 448: 16 pairs × 256 tokens = 4,096 per view, 28,672 for seven; the preset's limit is 8,192.
+# 3. Yes at the start, since the state's matrix begins at zero. After training it does not: earlier words would carry
+#    a state they had not yet when they were spoken.
+#
+# </details>

@@ -426,3 +426,14 @@ assert spent_s['packed'] < spent_s['one row per turn']
 # 1. Let two dialogues about one clip share the prefix, as notebook 20 does for questions. Which mask do you need?
 # 2. Remove the branches, so that `[TRK]` never carries a state. Which of the checks fails first?
 # 3. How long must a dialogue be before packing pays off ten times?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The mask of notebook 20: each dialogue sees the prefix and itself. States stay per dialogue, so the branches of
+#    both must be told apart.
+# 2. The comparison with turn-by-turn reading: the word's embedding lacks the state, so the second trajectory turn
+#    differs first.
+# 3. Cost without packing is the number of turns × (prefix + text so far), with packing prefix + all text. Solve turns
+#    × prefix ≈ 10 × (prefix + turns × text).
+#
+# </details>

@@ -380,3 +380,14 @@ assert kinds[:100, 0].mean() > 0.9 and 0.35 < kinds[-300:, 0].mean() < 0.65
 # 1. Set the weights of `claim` and `focus` to zero. After how many steps does the position loss stop falling?
 # 2. Train with `gold_at_end=1`. Does $W_{\rm in}$ move at all?
 # 3. Which part's gradient is largest in the first step, and why is it not RTGE's network?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Print the three curves. Without them nothing tells the slots which tokens are the target's except the positions
+#    themselves, and these are flat while the wrong token is looked at.
+# 2. Hardly: the state is produced by the true words and reaches the loss only through positions of later turns. Look
+#    at its gradient in the first step.
+# 3. The decoder's last layers: they act on metres at once. RTGE's network begins as a no-op behind a factor of zero,
+#    so its own gradient is zero in the first step.
+#
+# </details>

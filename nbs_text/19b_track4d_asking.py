@@ -335,3 +335,14 @@ assert set(table) == set(HISTORY_MODES)
 # 1. Train with `gold_at_end=1` and ask with `self`. How much is lost compared to the mix?
 # 2. Ask with `use_state=False`, then with `use_text=False`. Which of the two carries the subject?
 # 3. Train `as_text=True` as long as the decoder. What is its parse rate after as many minutes?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Ask the same held-out dialogues with both models. The difference is exposure: a model that has only seen true
+#    histories stumbles over its own first mistake.
+# 2. Two runs on the same dialogues, paired by turn. The one whose absence costs more carries the subject; without
+#    either, 'it' has no meaning and the score is the floor.
+# 3. Parse rate is `readable` over all trajectory turns. Give both the same minutes, not the same steps: the text
+#    answers are many times longer.
+#
+# </details>

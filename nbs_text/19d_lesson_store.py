@@ -246,3 +246,13 @@ assert kinds.count('trajectory') > len(kinds) / 2
 # 1. Unfreeze the tower for a hundred steps. How far do its features move, and what must then be recomputed?
 # 2. Store features in 8 bits. Does the dense head still read the same distances?
 # 3. Add shards of the held-out domain and see how far its features lie from the others.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Compare stored and fresh features by relative norm of the difference. If it exceeds what half precision loses,
+#    all stored lessons are stale and must be made again.
+# 2. Quantise per channel and fit the head again on both. Report the head's error, not the error of the features.
+# 3. Fit mean and covariance on the training domains and compare Mahalanobis distances: held-out clips lie farther, by
+#    how much is the number to print.
+#
+# </details>

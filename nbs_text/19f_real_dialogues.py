@@ -237,3 +237,13 @@ assert all(item.present.all() for clip in real for item in clip.objects)
 # 1. Paint the boxes of WildTrack for all seven cameras. How many visual tokens is that?
 # 2. Name the targets by place instead of by colour (all boxes grey). What remains of the answers?
 # 3. Stage a simulated clip and ask the checkpoint about both versions: that is the gap of appearance alone.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Seven times one view. Count with `video_token_counts`; compare with the preset's `max_tokens` before building the
+#    batch.
+# 2. What was answered by colour alone disappears; what needs places and times must remain. That difference is the
+#    share of shortcut.
+# 3. Both versions have the same motion, so a paired comparison of the answers measures appearance alone.
+#
+# </details>

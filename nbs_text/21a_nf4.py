@@ -276,3 +276,14 @@ assert 3.8 < 2 * per_layer / nf4_bytes(per_layer) < 3.9
 # 1. Quantise a matrix twice. Does the second rounding change anything? Why is that a good test?
 # 2. Leave out double quantisation: how many megabytes more does the 3B need?
 # 3. Sort each row before quantising. What happens to the error, and why does nobody do it?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. No: the rounded values are levels already and round to themselves, if the block's largest value survived. A
+#    quantiser for which this fails has lost its scale.
+# 2. Without it one float32 per 64 weights, 0.5 bit; with it 8 bits per 64 and a float32 per 256 blocks, 0.127 bit.
+#    For the 2.77 billion weights of the language model's matrices 0.373 bit are about 129 MB.
+# 3. Equal magnitudes then share blocks and the error falls; but the order must be stored and undone at each product,
+#    which costs more than it saves.
+#
+# </details>

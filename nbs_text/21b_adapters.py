@@ -445,3 +445,14 @@ workplace.cleanup()
 # 1. Give `new_tokens=()` and train again: can the model still answer `[TRK]`? What would have to change elsewhere?
 # 2. Adapt attention only (`lora_targets=attention`), as MLLM-4D's script does, with the same number of trained weights.
 # 3. Merge into the original weights and train two more steps. Does the difference heal?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The word's row stays at the mean of all rows, and so does its logit, since the table is tied. Something else
+#    would have to produce it: train the row, or answer with an existing word.
+# 2. Raise the rank until the counts agree: attention alone has fewer weights per rank. Compare the loss on held-out
+#    records at equal counts, with several seeds.
+# 3. Merging into the original weights adds what was trained to correct the *rounded* ones. Two more steps heal a
+#    part; print the difference of the logits before and after.
+#
+# </details>

@@ -199,3 +199,11 @@ assert abs(loss.item() - np.log(len(tokenizer))) < 1 and float(gradient.abs().ma
 #
 # 1. How many layers of the 7B model fit into the memory of your laptop, in float32? Compute first, then build them.
 # 2. Build the 3B model on the meta device with `tie_word_embeddings=False`. How many weights does that add?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Weights of one layer × 4 bytes, into what `psutil.virtual_memory().available` gives, less a fifth for
+#    activations. Build them on the meta device first to check the count.
+# 2. Vocabulary × width: 151,936 × 2,048 = 311 million.
+#
+# </details>

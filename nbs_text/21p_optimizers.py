@@ -281,3 +281,14 @@ assert isinstance(mixed('float32', inputs.device), contextlib.nullcontext)
 # 1. Give the word table to Muon as well. What happens to the rows of words that were not in the batch?
 # 2. Set `init_scale` to $2^{40}$ and count how many steps are left out before the loss moves.
 # 3. For which of your parameters does weight decay make no sense? Give them a group of their own.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Muon makes the update of all rows equally large in the sense of singular values, so rows without a gradient are
+#    moved by the orthogonalisation's mixing. Words that were not in the batch drift.
+# 2. Each step with an overflow halves the scale and is left out: count until the gradients fit into half precision's
+#    65,504.
+# 3. Biases, norms and the gates that start at zero: decay pulls them back to a value that means something. Give them
+#    `weight_decay=0`.
+#
+# </details>

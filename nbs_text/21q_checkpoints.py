@@ -321,3 +321,14 @@ assert 'no checkpoint' in said[2] and said[3] == 'accepted'
 # 2. Save every step of a large model. What share of the time goes into saving, and what would a thread
 #    change?
 # 3. Change one frozen weight beyond the first 4,096 numbers of its tensor. Who notices?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. As often as the kill falls between removing and writing; for large models that is a good part of the time. Two
+#    names and a rename have no such moment.
+# 2. Time one save against one step. A thread hides the writing but needs a copy of the weights in memory, or it
+#    writes a mixture of two steps.
+# 3. `base_fingerprint` does not, for it reads the beginning of each tensor: it identifies a checkpoint, it does not
+#    protect one. A full hash does, and costs reading everything.
+#
+# </details>

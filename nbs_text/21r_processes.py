@@ -248,3 +248,13 @@ assert np.linalg.norm(wrong - whole) > 0.05 * np.linalg.norm(whole)
 # 1. Launch four processes. From which number on does a step of 16 clips leave a process without work?
 # 2. Let one process skip `sum_gradients` in a step. What happens, and after how long?
 # 3. Send the gradients in half precision. How far does the sum move, and what is saved?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. With 16 clips and four processes each has four; from 17 processes on one is idle. With uneven lengths the slowest
+#    decides long before that.
+# 2. The others wait in the collective call until its timeout. That is why every process calls it also when it has
+#    nothing to add.
+# 3. Sum in half and in float32 and compare; half the bytes are saved. Small gradients vanish below 6e-8.
+#
+# </details>

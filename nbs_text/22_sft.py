@@ -545,3 +545,13 @@ assert 2.0 <= timed.elapsed_s < 8.0 and timed.rows[-1]['rate'] < 1e-3
 # 2. Train the toy with 64 examples for 300 steps and ask about 64 new ones. Did it learn or memorise?
 # 3. Give the text layers a dropout of 0.1 (`attention_dropout` in the configuration) and resume. Still the
 #    same bits?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The comparison of 1 × 8 and 8 × 1 accumulation, where dialogues have unequal numbers of labels. With equal ones
+#    nothing would show.
+# 2. Compare accuracy on both sets: 64 examples fit into the weights. Held-out accuracy near the prior says memorised.
+# 3. Only if the random state is part of the checkpoint and restored. Dropout draws from the global generator, so
+#    check that it is saved as well.
+#
+# </details>

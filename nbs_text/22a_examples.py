@@ -192,3 +192,12 @@ for one, other in zip(from_disk, in_memory):
 # 1. How many questions per video do you get with `modes=('caption', 'circle')`? What does that do to the
 #    speed of training?
 # 2. Shift `times_s` of a clip by a constant. Does any example change? Double it: what changes?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Circles are drawn into the pixels, so each needs a video of its own: fewer questions share a prefix, and the time
+#    per question goes up by nearly the cost of reading a clip.
+# 2. A constant changes nothing, for only spacing enters. Doubling changes `seconds_per_frame` and with it the time
+#    positions.
+#
+# </details>

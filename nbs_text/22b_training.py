@@ -188,3 +188,11 @@ workplace.cleanup()
 #
 # 1. Train on your own records with `--set train_seconds=300`. Where in the log does the loss leave its first plateau?
 # 2. Start a second run from the first one's `model` folder. What is the first loss?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Read `log.csv` and draw the loss: the first plateau is the prior of the answers; it ends when something of the
+#    picture is used. Small sets may never leave it.
+# 2. About the last loss of the first run, a little higher at first: the optimiser's state starts anew.
+#
+# </details>

@@ -424,3 +424,12 @@ assert np.allclose(names.sum(1), 1, atol=1e-5) and names.shape == (16, 17)
 #
 # 1. Add a kind of fact that compares the sizes of two things in the picture. What makes it too close to call?
 # 2. Ask about colours that no thing in the picture has. Which answer form can express that?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Compare the areas of the instance masks; too close to call below a ratio, and never when one touches the edge or
+#    is covered.
+# 2. Yes/No ('Is anything red?') and counts can; a choice among colours cannot, unless 'none of them' is an option in
+#    true questions as well.
+#
+# </details>

@@ -589,3 +589,13 @@ assert keep_chains(dict(a=('s', [.2, .7]))) == {'a': 1}
 #    forgets the heading?
 # 3. Replace $e^{-d}$ by $e^{-d/s}$ with $s$ a tenth of the scene's depth. For which scenes does the
 #    gradient come back?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. All rows whose answer stood outside the tag lose its part. Print the table twice and mark the changed totals.
+# 2. Whatever it said of the other frames is not read: a forgotten heading costs the whole component. That is harsher,
+#    and cannot be gamed.
+# 3. For scenes whose errors are far larger than a metre: with $s$ of the scene's size $e^{-d/s}$ is no longer flat
+#    there.
+#
+# </details>

@@ -339,3 +339,13 @@ assert (np.diff(ratio, axis=0) > 0).all() and ratio.max() < 12
 # 1. Let completion 2 see completion 1 (`key <= query` in the mask). Which assertion fails?
 # 2. Sample with top-p 0.9, then score without it. Why is that the usual thing to do, and what does it cost?
 # 3. Give both prompts the same video. What else could be shared, and what would have to change in `read_prompts`?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The equality with separate sampling, at the second completion.
+# 2. Sampling from the nucleus and scoring with the whole distribution makes the ratio of the two not exactly one. It
+#    is usual as it is simple; the cost is a bias, small while the nucleus holds nearly all mass.
+# 3. The prefix of the video for both prompts; `read_prompts` would have to group by video and give each prompt a
+#    segment, as in packing.
+#
+# </details>

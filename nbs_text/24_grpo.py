@@ -465,3 +465,13 @@ assert curve('kl')[0] == 0 and max(curve('kl')) > 0.01
 # 1. Set `inner=3`. When does the ratio leave 1, and when does clipping begin?
 # 2. Divide by nothing instead of the standard deviation. What happens to group 2 of the picture above?
 # 3. Give the films a colour that tells the letter. How many steps until the held-out reward exceeds the share of C?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The ratio is 1 in the first inner step by construction and leaves it in the second; clipping begins where it
+#    passes 1 ± ε. Print both per step.
+# 2. Groups with a small spread get small advantages: the group that is nearly agreed no longer counts as much as the
+#    divided one. The picture shows which of the two is wanted.
+# 3. Run until the held-out reward exceeds the share of C with its interval; one seed is an anecdote, so take three.
+#
+# </details>

@@ -685,3 +685,13 @@ assert 0 < len(moved_by_kindness) <= sum(not row['parsed'] for row in scored)
 # 2. Write a scorer that accepts "(B)" and count the verdicts it moves in the made-up sample.
 # 3. How many differing rows does a model need if it wins two thirds of them? Read it from the McNemar
 #    picture, then compute it.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. With equally hard clips answers about one clip are as independent as any: the variance of clip means is what
+#    binomial noise gives, the ratio is one.
+# 2. Write a regular expression for a letter in parentheses, score the sample with both, print `moved`. Each verdict
+#    that moves must be read by a person.
+# 3. A third more wins than losses among n: $n/3 \ge 1.96\sqrt n$ gives n ≥ 35; the exact test asks for a few more.
+#
+# </details>

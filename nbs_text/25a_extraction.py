@@ -604,3 +604,14 @@ assert np.all(np.array(list(agreed.values()))[:, 2] >= np.array(list(agreed.valu
 #    which side?
 # 2. Let `mentioned` accept two options and take the last one. Does the agreement rise or fall?
 # 3. Add a rule for "neither" and decide whether it should count as an answer.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Merge them in the table of synonyms and run the comparison with the judge again: print the moved rows and read
+#    them.
+# 2. Answers that weigh one option and choose another gain, answers that end with a denial lose. Only the agreement
+#    with the judge over all files decides; print it.
+# 3. 'Neither' is an answer when no option says so: count it as wrong, not as unreadable, and keep the two counts
+#    apart.
+#
+# </details>

@@ -358,3 +358,13 @@ temporary.cleanup()
 # 1. Find the pair of video and question that occurs twice. Do the models answer it alike?
 # 2. Treat `0` as missing in `is_right` and count the verdicts that change.
 # 3. Add a model to the made-up benchmark that always says "left" if it is offered.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `Counter((row.video, row.question) for row in rows)`; then compare the recorded answers of the two copies, model
+#    by model.
+# 2. A stored `0` is a verdict 'wrong'. Treated as missing it leaves the denominator, and accuracy rises: print both.
+# 3. Add its rows through the same writer as the others; its accuracy is the share of questions where left is right
+#    among those that offer it, and that is a prior worth knowing.
+#
+# </details>

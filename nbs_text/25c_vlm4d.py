@@ -594,3 +594,14 @@ temporary.cleanup()
 # 1. Score with "say left whenever it is offered" and place the dot into the last picture.
 # 2. Compare chain of thought with direct output of the same model by `compare_models`. Does thinking help?
 # 3. Change one verdict in a copy of a result file and watch which cells and which gap move.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Write the rule as a function of question and options and score it like a model. Its dot shows how much of the
+#    benchmark 'left' alone explains.
+# 2. `track4d score vlm4d … --compare cot|NAME --compare direct|NAME`: paired on the same questions, by McNemar's
+#    exact test.
+# 3. One verdict moves its model's cell by one over the number of questions, and the gap to the recomputed answer by
+#    the same.
+#
+# </details>

@@ -331,3 +331,12 @@ temporary.cleanup()
 #    sides still agree?
 # 2. Write the VLM4D questions as such a task, with the direct-output prompt.
 # 3. Add a third metric that grades Yes/No questions only.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Both sides move alike, since the task's functions call ours. That is the reason for writing the task that way.
+# 2. A writer with the question text, the options and the direct prompt; compare with the recorded direct outputs.
+# 3. A function that returns None for other questions and an aggregation that drops them; without the second the mean
+#    is wrong.
+#
+# </details>

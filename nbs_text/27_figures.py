@@ -312,3 +312,13 @@ assert len(standing) == 1 and all(line.true_motion_px < 1e-6 < 10 < line.visual_
 # 2. Replace the inertial poses by `trajectory=` an ORB-SLAM3 file. How much true motion do parked cars get?
 # 3. Make the animation of a clip with `camera_program='follow'`: the followed object stands still on the
 #    left!
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Cars that have left, or are behind the camera at frame 10: `project` gives them a negative depth.
+# 2. `read_kitti_tracking(..., trajectory=...)` and the medians again. What true motion parked cars get is the error
+#    of the poses, seen in pixels.
+# 3. A camera that follows keeps the object in the middle: its visual track is a dot and everything else slides. On
+#    the right it is the other way round.
+#
+# </details>

@@ -249,3 +249,10 @@ assert card_grid([card, card]).count('class="card"') == 2
 #
 # 1. Add a fourth model to `accuracy_chart`. Which colour does it get, and is the chart still readable?
 # 2. Give `question_card` a caption with a `<script>` tag. What does the browser show?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The fourth of `PALETTE`. Bars of four models in five groups still fit; beyond that draw dots with intervals.
+# 2. The text `<script>`: every caption passes through `escape`. Check it by `assert '&lt;script&gt;' in card`.
+#
+# </details>

@@ -382,3 +382,12 @@ assert html.count('class="card"') == 2 and 'points above blind' in html and 'dat
 #
 # 1. Give the training more time: `track4d tour --set train_seconds=600`. Which types gain?
 # 2. Leave the tower untrained (skip `load_tower`). How much of the result is the tower's?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Compare the two reports type by type; only differences larger than both intervals count. Types that need one
+#    object to be found gain last.
+# 2. Comment `load_tower(model)` out and run again with the same seed: the difference of the two tables is the tower's
+#    part at this budget.
+#
+# </details>

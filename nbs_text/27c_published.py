@@ -227,3 +227,12 @@ assert [bench.rows['long'][k] + bench.rows['short'][k] for k in range(4)] == lis
 #    what does that say about the judge?
 # 2. How large must the difference of two rows of Table 3 be before an exact test on 1,816 questions can see
 #    it?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Lay the rows side by side: where the same model on the same benchmark differs by more than its interval, the
+#    judge or the prompt differs.
+# 2. With a tenth of the questions answered differently (182 of 1,816), $1.96\sqrt{182} = 26$ more wins than losses
+#    are needed: 1.5 points.
+#
+# </details>

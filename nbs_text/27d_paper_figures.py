@@ -425,3 +425,12 @@ assert len({e.name for e in EXHIBITS}) == len(EXHIBITS)
 # 1. Sort Table 2 by the gain over the own baseline instead of by the paper's order.
 # 2. Draw VLM4D's false-positive column against the directional one. Which models say "no" too easily?
 # 3. Add an exhibit for the table of a fourth paper. Which two files change?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Sort by `ours - baseline`; print both orders. A paper's order is part of its argument.
+# 2. A scatter of the two columns: models far above the diagonal reject what is not there by saying 'no' to
+#    everything. The prior of always 'no' belongs into the picture.
+# 3. The JSON of published numbers and the list of exhibits.
+#
+# </details>

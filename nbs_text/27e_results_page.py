@@ -418,3 +418,10 @@ assert (measured <= total).all() and total.sum() == sum(e.paper != 'VLM4D' for e
 #
 # 1. Add a result of your own with `write_result` and `source='4DP-QA, Table 3'`. Where does it appear?
 # 2. Change the seed in a copy of a result file. What on the page tells you that it is not the shipped one?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Under the exhibit whose source it names; the page finds it by `source`.
+# 2. The run card beside it shows another seed, and the page's hash of all results is no longer the shipped one.
+#
+# </details>

@@ -148,3 +148,10 @@ assert run_command('--version-of-what')[0] == 2
 #
 # 1. Add an option `--quiet` that all commands share. Which cell changes, and which commands?
 # 2. Make `say` write YAML instead. What would a shell script lose?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. One `Annotated` option beside the others here, and one parameter in each command that should have it.
+# 2. `jq` and every language's built-in JSON parser. A person gains little: sentences are for people.
+#
+# </details>

@@ -152,3 +152,11 @@ assert {'simulate', 'convert',
 #
 # 1. Interrupt `track4d data simulate --n 200` half-way and run it again. What does it do with the clips that are there?
 # 2. Ask only for types 12 and 13 with `--types`. How many questions come from three clips?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. They are kept, and only the missing ones are made; the bytes are those of an uninterrupted run.
+# 2. `track4d data questions --clips runs/clips --types visual_tracking,true_motion_tracking`; at most `--per-type`
+#    for each type and clip.
+#
+# </details>

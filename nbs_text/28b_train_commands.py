@@ -164,3 +164,12 @@ assert {'sft', 'vision', 'base'} <= {command.callback.__name__ for command in tr
 #
 # 1. Stop `track4d train sft` with Ctrl-C and start it again. From which step does it go on?
 # 2. Train with `--set train_seconds=20` and with `40`. How does the last loss change?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. From the last checkpoint in `--out`: read `log.csv`, the step number goes on. At most the steps since then are
+#    repeated, with the same result.
+# 2. Compare the last lines of both `log.csv`. Twice the time is not half the loss; on a plateau it may be no
+#    difference at all.
+#
+# </details>

@@ -200,3 +200,10 @@ assert all('Example: track4d score' in command.epilog for command in score.regis
 #
 # 1. Pipe `track4d score vlm4d … --json` into `jq` and find the model with the best score on false positives.
 # 2. Change one stored answer by hand and score again: which verdict moves?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `track4d score vlm4d … --json | jq` over the models' cells: sort by the false-positive cell and take the last.
+# 2. The one of that row; the command says how many verdicts moved and prints each stored number beside the new one.
+#
+# </details>
