@@ -54,6 +54,10 @@ from track4d_ref.clips import View
 #
 # Two limits keep a hostile file from eating the machine: a text larger than 512 MB and a frame number above 100,000 are
 # refused. (The longest real sequence in our list has some thousands.)
+#
+# What should an error say? A person who meets it wants to know which file, where in it, and what to do. So all of them have one
+# form: path, place, what is wrong, a verb. The table below shows five kinds of damage and the sentence each of them causes.
+# A reader that skips what it cannot parse is worse than one that stops: the gap looks like an empty street.
 
 # %%
 #| export
@@ -88,7 +92,9 @@ def number(text: str, where: str) -> float:
 
 # %% [markdown]
 # A table comes back as one array per column. Columns of words (a type, True or False) are named in `texts`. With a header
-# row the columns may stand in any order, as in every csv of Aria; without one the count must match exactly.
+# row the columns may stand in any order, as in every csv of Aria; without one the count must match exactly. Numbers are parsed
+# by the same rules everywhere: `1e3` is a number, `1_000` (which Python would take) and `0x10` are not, and neither is an empty
+# cell. Line ends of Windows, a byte order mark and blank lines at the end do no harm.
 
 # %%
 #| export
@@ -188,7 +194,9 @@ assert 'no column \'x\'' in verdicts['other header'] and 'empty' in verdicts['em
 # ## Numbers inside JSON and npz
 #
 # JSON nests: a list of lists of numbers, if the writer was careful. `numbers` turns such a value into an array of the
-# shape we expect, where `None` stands for any length, and refuses ragged lists, words, NaN and infinities.
+# shape we expect, where `None` stands for any length, and refuses ragged lists, words, NaN and infinities. The six attempts below are the shapes
+# in which such a field has arrived in practice. Only the first is what it should be; each of the other five would have
+# failed much later, in a matrix product, with a message about broadcasting.
 
 # %%
 #| export
@@ -245,7 +253,9 @@ assert answers[0] == '[[1.0, 2.0, 3.0]]' and all(answer.startswith('a.json, K: '
 #
 # Every reader hands its clip through `sound_clip` before anybody sees it. That is where a duplicated identity, a mask that
 # names nobody or a time that runs backwards is stopped, with the path in front. It also refuses places ten thousand
-# kilometres away: such a number is finite and a fine float, and it is still a shifted column or a wrong unit.
+# kilometres away: such a number is finite and a fine float, and it is still a shifted column or a wrong unit. It is a last gate and not the
+# only one: a reader knows the line and the field, `sound_clip` only the clip. But readers are written by many hands, and this
+# check is written once.
 
 # %%
 #| export
@@ -281,6 +291,10 @@ assert told(sound_clip, dataclasses.replace(one, times_s=np.zeros(2)), 'b.npz').
 #
 # Matrices in files are rounded. Estimated ones, like those of 7-Scenes, are off by some thousandths. `check_rigid` replaces
 # each by the nearest rotation (the polar factor, from the singular value decomposition) and refuses anything worse.
+#
+# The two pictures show one quaternion read in both orders. The first is the turn that was meant, 34° about the vertical.
+# The second is a half turn about an axis that has nothing to do with it. With a headset that moves little all poses would be
+# wrong in the same way, and a video of the axes would still look smooth.
 
 # %%
 #| export
@@ -360,7 +374,8 @@ assert np.allclose(check_rigid(pose_from(right.round(3), np.ones(3)), 'rounded')
 # Depth comes as whole numbers in a PNG: millimetres (ADT, 7-Scenes), centimetres (Virtual KITTI 2), fifths of a
 # millimetre (TUM). It also comes in two meanings. *Planar* depth is the distance to the image plane, *ray length* the
 # distance to the camera's centre; they agree on the optical axis and differ by $\sqrt{1+x^2+y^2}$ elsewhere, with $(x,y)$
-# the normalised coordinates. Kubric stores ray length. `planar_from_ray` converts.
+# the normalised coordinates. Kubric stores ray length. `planar_from_ray` converts. Zero means "not measured" almost everywhere and stays zero here;
+# the largest number may mean "sky" and becomes infinity, which is a different statement.
 
 # %%
 #| export
@@ -463,7 +478,8 @@ assert metric_depth(np.array([[0, 275, 65535]], np.uint16), 0.01,
 # Our objects have x forward, y left and z up, with the origin at the centre of the box. Data sets differ in the centre
 # (KITTI: the middle of the *bottom* face) and in the axes (ADT: z is the front and y is up). `object_pose` takes the
 # front and the up direction written in the source's own axes, and the centre; the left follows, because axes are
-# right-handed.
+# right-handed. The picture below draws a box that was given
+# in KITTI's way, its centre on the ground and its front along x of the camera; orange marks the face that ours calls front.
 
 # %%
 #| export

@@ -439,6 +439,10 @@ if data:
 # %% [markdown]
 # The bird's-eye view shows the camera's way and every box. The parked cars line the street and hardly smear although
 # each was measured anew in all frames: what their labels slid by, the GPS takes back.
+#
+# How still is parked? Over all 447 frames of the sequence, the cars and vans within 30 m spread by 0.095 m (median RMS)
+# in the world if rows of truncated boxes are left out, and by 0.109 m with them; in camera coordinates it is metres. A
+# truncated car sticks out of the picture, so its annotator guessed where it ends. `tests/test_readers_kitti.py` prints both.
 
 # %%
 scene = real if data else clip

@@ -54,6 +54,11 @@ CREDIT = 'HOT3D (Meta), non-commercial research'
 #
 # Streams of one headset carry stamps some hundredths of a millisecond apart. They mean the same moment, so the clip's
 # clock keeps one of each group closer than 5 ms **[ours]**.
+#
+# Why two dialects in one product? The trajectory comes from the tracking team's estimator and the objects from the motion
+# capture of the room, and each writes its files as its own tools do. A reader that guesses the order from the column names
+# is right until a third file calls its columns `q0 … q3`. Here the order is an argument without a default, so the person who
+# adds a table has to look it up once. A stamp of −1 means "always" in ADT (things that never move) and is kept as such.
 
 # %%
 #| export
@@ -126,6 +131,11 @@ assert thin_stamps(np.array([0, 90_000, 33_000_000, 33_090_000])).tolist() == [0
 #
 # then adds a tangential part ($p_0,p_1$) and a thin prism ($s_0\ldots s_3$). Fifteen parameters with one focal length
 # (Aria), sixteen with two (Quest 3).
+#
+# The picture below bends a flat grid with the lens of a Quest 3. The corners of the grid come from far outside the sensor
+# (orange): a fisheye brings nearly half a sphere onto the chip, a pinhole of the same focal length only the middle of it. A
+# point close to the axis lands where the pinhole puts it, and that is the first assertion; the second is that angles
+# shrink as the parameters say. Points behind the camera get no pixel at all.
 
 # %%
 #| export
@@ -179,7 +189,11 @@ assert np.allclose(fisheye_project(np.append(aria_lens, 0), np.array([[.3, .2, 1
 #
 # HOT3D names objects and their poses but no boxes: these follow from the meshes (`.glb`). Such a file is a JSON header and
 # a block of bytes. Vertices are in millimetres here, and each node carries a scale of 0.001 and sometimes a quarter turn,
-# which must be applied first. glTF says y is up and z is the front.
+# which must be applied first. glTF says y is up and z is the front. Skip the scale and a cup is forty metres wide; skip the turn
+# and a keyboard stands on its edge. Both give finite numbers and no error, which is why the small mesh below carries both.
+#
+# We read the two or three fields of the format that are needed and no more: node, mesh, accessor, buffer view. Every offset
+# is checked against the length of the file before a byte is taken, so a broken mesh ends in a sentence.
 
 # %%
 #| export
@@ -275,7 +289,11 @@ assert np.allclose(np.ptp(mesh_m, axis=0), (0.1, 0.02, 0.06))       # the quarte
 # a stranger's lens. Ours refuses such a calibration, keeps the objects, and says so in `meta['skipped']`. Without any
 # camera the view sits at the headset's own axes, and `camera_poses_known` is False.
 #
-# Objects without a mesh get a box of 10 cm **[ours]** and are listed as well. For the up direction see the last section.
+# Objects without a mesh get a box of 10 cm **[ours]** and are listed as well. For the up direction see the last section. A short list of names is better than a quiet guess: whoever
+# computes a distance to an object whose size was made up should know it.
+#
+# The two hand tables are not read: hands bend, and our objects are rigid boxes. Masks say which moments of a recording were
+# tracked well (`mask_object_pose_available.csv`); a moment outside them stays in the clip, and the object is absent in it.
 
 # %%
 #| export
@@ -407,7 +425,9 @@ assert foreign_calibration(folder, device_ns) is None                 # there is
 # ## ADT from its csv files
 #
 # The same functions read ADT's original tables. Where the RGB camera sits on the glasses is written in the `vrs` video
-# file, which only Meta's own library opens; who has it passes `device_from_camera`.
+# file, which only Meta's own library opens; who has it passes `device_from_camera`. Without it the view sits at the device's own
+# axes, objects keep their true places in the world, and `camera_poses_known` is False, so that no question about the camera or
+# about what it sees is asked. `07b_aria` reads the rectified frames of the same sequence, with pictures and depth.
 
 # %%
 #| export
@@ -449,7 +469,8 @@ def read_adt(folder: Path | str, device_from_camera: np.ndarray | None = None) -
 
 
 # %% [markdown]
-# A HOT3D folder of our own making: one phone-sized box on a table, a headset above it whose camera looks down.
+# A HOT3D folder of our own making: one phone-sized box on a table, a headset above it whose camera looks down. The second object has no
+# mesh on purpose. It must come out as a box of ten centimetres and be listed as such.
 
 # %%
 def write_small_hot3d(root: Path) -> Path:
@@ -482,20 +503,22 @@ assert np.allclose(small.objects[0].size_m, (0.06, 0.1, 0.02)) and np.allclose(s
 
 # %% [markdown]
 # Through the virtual pinhole one sees the table as the left camera would without its lens. There is no picture, so the
-# boxes are all there is to see; the mouse is the one that moved.
+# boxes are all there is to see; the mouse is the one that moved. Solid lines are the first moment, dotted ones the last; the legend names the things by
+# colour, because on a crowded table labels would lie on each other.
 
 # %%
 EDGES = [(i, j) for i in range(8) for j in range(i) if bin(i ^ j).count('1') == 1]
 view = clip.view
-figure, axis = plt.subplots(figsize=(4.4, 4.2), dpi=85)
+figure, axis = plt.subplots(figsize=(6.2, 4.2), dpi=85)
 for thing, color in zip(clip.objects, plt.cm.tab10.colors):
     for t, style in ((clip.frames_count - 1, ':'), (0, '-')):
         uv_px, depth_m = project(view.K, view.w2c[t],
                                  transform(thing.world_from_object[t], thing.corners_object_m))
         for first, last in EDGES: axis.plot(*uv_px[[first, last]].T, style, color=color, linewidth=1)
-    axis.text(*uv_px[uv_px[:, 0].argmax()] + (12, 0), thing.caption, fontsize=7, color=color)
+    axis.plot([], [], color=color, label=thing.caption)
 axis.set(xlim=(0, 1024), ylim=(1100, 150), aspect='equal', title='first moment solid, last dotted',
-         xlabel='u (px)')
+         xlabel='u (px)', ylabel='v (px)')
+axis.legend(loc='center left', bbox_to_anchor=(1.02, 0.5), fontsize=7, frameon=False)
 figure.text(0.01, -0.04, CREDIT if data else 'synthetic', fontsize=6); plt.show()
 
 # %%
@@ -508,6 +531,10 @@ assert (depth_m > 0.2).all() and np.isfinite(centres_px).all()
 # The documents do not say. The objects do: a keyboard, a phone and a mug on a table stand with their own up axis along
 # or against gravity. If the assumed up is right, its direction in object axes is (0, 0, ±1) for them. It is, with +y for
 # Quest 3 and +z for Aria. The puzzle toy lies on its side and the coffee pot is held in the hand.
+#
+# This is the kind of check that needs no ground truth. Nobody tells us which axis is up, but the world is full of things that
+# stand. The same idea finds wrong units (a mug of eight metres), a wrong pose direction (a table that follows the head) and
+# swapped axes (a keyboard on its edge). Each takes two lines and has caught a real mistake in a reader.
 
 # %%
 clips = {'Quest 3': clip}

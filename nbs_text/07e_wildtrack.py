@@ -161,7 +161,8 @@ assert np.allclose(from_axis, pose_from(rotation_about((0, 0, 1), np.pi / 2),
 # The original annotations name each person (`personID`). The processed ground positions do not. People walk about 40 cm
 # between two annotated frames and stand further than that apart, so consecutive positions can be linked: repeatedly join
 # the closest pair of a track's end and a new position, up to 1 m **[ours]**. The result is a *pseudo*-track, and `meta`
-# says so. It may jump from one person to another where they cross.
+# says so. It may jump from one person to another where they cross. In the picture below two people pass each other at
+# 1.2 m and the links hold, because each is closer to its own last place than to the other's.
 
 # %%
 #| export
@@ -210,7 +211,8 @@ assert link_positions(np.array([0, 1]),
 # ## The reader
 #
 # A person's front is where they walk: the direction from half a second before to half a second after, held while they
-# stand **[ours]**. Frames are numbered 0, 5, 10 … in the files; two of them make a second.
+# stand **[ours]**. Frames are numbered 0, 5, 10 … in the files; two of them make a second. Somebody who
+# never walks faces along x, which is no better than any other guess.
 
 # %%
 #| export
@@ -307,7 +309,9 @@ def read_wildtrack(root: Path | str, start: int = 0, stop: int | None = None,
 
 
 # %% [markdown]
-# Two walkers in WildTrack's original layout, with a calibration of one camera in JSON:
+# Two walkers in WildTrack's original layout, with a calibration of one camera in JSON: Everything is written in
+# the original's way, in centimetres and cells, and read back in metres, so linking, fronts and the clock all have something
+# to do.
 
 # %%
 def write_small_wildtrack(root: Path) -> Path:
@@ -336,7 +340,9 @@ assert np.allclose(square.objects[0].world_from_object[3, :3, 0], (1, 0, 0),
 
 # %% [markdown]
 # The real square at frame 0, camera C1. The painted dots of this picture mark every fortieth cell; our grid must meet
-# them. Only the right camera's calibration does.
+# them. Only the right camera's calibration does. This is the strictest check that the sample allows: a ground
+# point carried through pose, focal length and principal point has to land on paint, to about a pixel and a half over
+# a picture 1,920 pixels wide. A mistake of one degree in the pose moves the dots by thirty.
 
 # %%
 clip = read_wildtrack(Path(data) / 'wildtrack', stop=40) if data else square

@@ -90,7 +90,9 @@ assert np.allclose(uv_px[0], (160 + 35, 120 - 70))                      # world 
 # ## Boxes from eight corners
 #
 # Each instance lists the eight corners of its box in the world, in the order of all choices (min, max) over x, y and z. The
-# edges from the first corner are the object's axes, so size, centre and rotation follow without knowing the asset.
+# edges from the first corner are the object's axes, so size, centre and rotation follow without knowing the asset. It also
+# means that an object that was scaled unevenly gets its true size. The order of the corners is a promise of the file, so
+# it is checked: three edges from one corner that are not at right angles are refused.
 
 # %%
 #| export
@@ -134,7 +136,9 @@ assert np.allclose(size_m, (4, 1, 0.5)) and np.allclose(box_pose[0], pose_from(t
 #
 # `depth_*.tiff` holds the distance to the camera's *centre*, so it is divided by $\sqrt{1+x^2+y^2}$; beyond a kilometre it is
 # sky. The segmentation is a palette picture whose index is the place in `instances` plus one. Flow pictures, normals and
-# object coordinates are not needed for a clip.
+# object coordinates are not needed for a clip. Objects are asked
+# for their pose at every frame, even where something hides them, because a renderer knows. That is what makes Kubric's
+# tracks usable as truth for points behind other things.
 
 # %%
 #| export
@@ -263,7 +267,9 @@ birds_eye(axis, clip, 0); axis.set_title('from above: all paths, camera early vi
 # ## Ray length or depth?
 #
 # Do not believe the documentation, measure: carry each object pixel into its own box, once with the depth converted and
-# once with the stored number taken as planar. The wrong reading overshoots, the more the farther from the centre.
+# once with the stored number taken as planar. The wrong reading overshoots, the more the farther from the centre. In the middle
+# of the picture both agree, which is why a glance at a central object never finds the mistake. At the corner of a picture with
+# this focal length the gap is more than a tenth of the distance: at ten metres, more than a metre.
 
 # %%
 def share_in_boxes(clip, depth_m, frame: int, tolerance_m: float = 0.02) -> float:

@@ -65,7 +65,7 @@ data = os.environ.get('TRACK4D_DATA')
 # | `instances` | (T, H, W) | optional whole numbers; 0 = background |
 # | `up` | (3,) | optional; else the first camera is taken as level |
 # | `object_ids` (N,), `object_sizes_m` (N, 3), `world_from_object` (N, T, 4, 4) | | optional boxes: x forward, z up, origin in the middle |
-# | `object_labels` (N,), `object_captions` (N,) | words | optional; 'cup', 'the red cup' |
+# | `object_labels` (N,), `object_captions` (N,) | words | optional; 'cup', 'red cup': questions put "the" before it |
 # | `object_present` (N, T), `object_agents` (N,) | bool | optional; when it is there, and whether it moves by itself |
 #
 # In about this many lines:
@@ -84,6 +84,14 @@ data = os.environ.get('TRACK4D_DATA')
 # Three things go wrong most often. A reconstruction from one camera knows no metre: scale it with one known length first.
 # OpenGL tools look along −z: multiply `c2w` by diag(1, −1, −1, 1) from the right. A principal point of (W − 1)/2 counts
 # pixel centres from zero: add ½.
+#
+# Then one command turns the file, or a folder of such files, into clips, at the rate and size you want, and says what it left out:
+#
+# ```
+# track4d data convert own kitchen.npz --out runs/kitchen --fps 5 --size 120x160
+# ```
+#
+# What comes out is a clip like any other: the question generator, the tracks and the viewer of the later notebooks take it.
 
 # %%
 #| export
@@ -138,8 +146,8 @@ def _own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...
     captions = _own_column(arrays, 'object_captions', 'U', labels, path)
     present = _own_column(arrays, 'object_present', 'b', np.ones((len(ids), count), dtype=bool), path)
     agents = _own_column(arrays, 'object_agents', 'b', np.zeros(len(ids), dtype=bool), path)
-    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=str(captions[i]),
-                             size_m=sizes_m[i],
+    bare = [re.sub('^(the|an?) ', '', str(caption).strip(), flags=re.IGNORECASE) for caption in captions]
+    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=bare[i], size_m=sizes_m[i],
                              world_from_object=poses[i], present=present[i], agent=bool(agents[i]))
                  for i in range(len(ids)))
 
@@ -173,7 +181,9 @@ def read_own(path: Path | str, id: str | None = None) -> Clip:
 
 
 # %% [markdown]
-# A phone walks around a box on a table; the arrays come from the simplest renderer there is, one plane.
+# A phone walks around a box on a table; the arrays come from the simplest renderer there is, one plane. The same scene is written three
+# times: with `w2c`, with `c2w` and with everything optional left out. The first two must give the same clip; the third must
+# still be a clip, with a camera and a clock and nothing to ask about depth.
 
 # %%
 def table_scene(count: int = 5, size: tuple[int, int] = (60, 80)) -> dict:
@@ -217,6 +227,9 @@ assert phone.source == 'own' and np.allclose(phone.times_s, np.arange(5) / 10)
 # One folder of `frame-000000.color.jpg`, `.depth.png`, `.pose.txt` and a file with K. The pose is camera → world. Depth is
 # millimetres, where 0 and 65535 mean "not measured". Files may be missing in between, as in the sample, which keeps every
 # fifth frame; the numbers in the names are the clock, 30 per second.
+#
+# The depth sensor sees neither glass nor black things nor the rim of an object, so a tenth of a typical map is missing. Those
+# pixels are grey below: a colour of the ramp would claim a distance. Whatever uses a depth map has to leave them out.
 
 # %%
 #| export
@@ -289,9 +302,11 @@ room = read_sevenscenes(Path(data) / 'sevenscenes_rgbd', stop=21) if data else s
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(6, 2.4), dpi=75)
 axes[0].imshow(thumbnail(room.view.frames[0], 190, 32)); axes[0].set_title('first frame', fontsize=8)
-axes[1].imshow(room.view.depth_m[0][::2, ::2].round(1),
-               cmap='viridis_r'); axes[1].set_title('depth, dark is far, 0 is unknown', fontsize=8)
-for axis in axes: axis.axis('off')
+depth_m = room.view.depth_m[0][::2, ::2].round(1)
+axes[1].set_facecolor('#b8c2cc')
+axes[1].imshow(np.ma.masked_equal(depth_m, 0), cmap='viridis_r')
+axes[1].set_title('depth, dark is far, grey is unknown', fontsize=8)
+for axis in axes: axis.set(xticks=[], yticks=[])
 figure.text(0.01, -0.04, '7-Scenes (Microsoft), research use' if data else 'synthetic',
             fontsize=6); plt.show()
 

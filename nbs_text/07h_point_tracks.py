@@ -50,7 +50,8 @@ use_style()
 #
 # Our questions speak of objects: a pose, a size, a caption. A tracked point has a place only. We give it a box of 2 cm
 # without rotation, in which questions about distance, direction and tracks make sense and questions about turning do
-# not. A file may hold thousands of points. At most 64 are kept, evenly over those seen in at least two frames.
+# not. A file may hold thousands of points. At most 64 are kept, evenly over those seen in at least two frames. Points seen once have no motion to ask about and
+# are dropped first.
 
 # %%
 #| export
@@ -86,7 +87,8 @@ assert points[1].present.tolist() == [False, True, True, True,
 #
 # Tracks are stored sparsely: `track_lengths` says how many frames each point has, `track_indices` which, `track_coordinates`
 # where. Unrolled they are a (T, N, 3) array with gaps. Poses are camera → world, 3×4. The frames themselves must be cut
-# from the 180° videos by the reader's owner, so a clip from the npz alone has no pictures.
+# from the 180° videos by the reader's owner, so a clip from the npz alone has no pictures. The reader keeps the gaps: a point without a
+# coordinate is absent at that frame, not at (0, 0, 0). A track that the file's index arrays contradict is refused.
 
 # %%
 #| export
@@ -246,7 +248,9 @@ assert (bare.view.width, bare.view.height) == (96, 72) and bare.view.frames[5, 0
 # ## Both at a glance
 #
 # The same two standing points, projected through each frame's camera, must land on the same pixels in both clips. Only
-# the world behind them differs.
+# the world behind them differs. If the
+# pictures of both clips agree and the worlds do not, a test in pixels alone would pass either reading. That is
+# why this notebook asserts both.
 
 # %%
 pixels = [project(one.view.K, one.view.w2c, np.stack([point.centers_m for point in one.objects], 1))[0]

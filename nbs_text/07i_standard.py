@@ -173,7 +173,8 @@ assert set(np.unique(wide.view.instances)) <= set(np.unique(clip.view.instances)
 #
 # Where depth exists, a pixel is lifted to a point, put into the axes of its object and carried along: a 3D track. Where
 # only boxes exist, points are drawn on the surface of each box instead, evenly by area. Both give the same thing, world
-# tracks with the id of their object, so that everything later need not ask which it was.
+# tracks with the id of their object, so that everything later need not ask which it was. A box has no holes and no handle,
+# so its points are a promise about the rigid body and not about what is seen.
 
 # %%
 #| export

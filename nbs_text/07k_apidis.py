@@ -53,7 +53,9 @@ use_style()
 # APIDIS annotates boxes in pixels. Times are written `1,207,759,620.046000s`, with thousands separators. The file names
 # carry *local* time, two hours ahead, although they end in Z. And no calibration is published in a form a program could
 # read. So the reader asks for one: an npz with `K` and `w2c` per camera. A player's foot is the middle of the lower edge
-# of the box; the ray through it meets the floor z = 0, and there the player stands.
+# of the box; the ray through it meets the floor z = 0, and there the player stands. Without that file there are no
+# metres, and the reader says so instead of assuming a camera. Players get the box of a WildTrack pedestrian, a plain guess
+# **[ours]** that matters for the height of their boxes alone.
 
 # %%
 #| export

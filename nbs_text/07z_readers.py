@@ -62,6 +62,11 @@ data = os.environ.get('TRACK4D_DATA')
 # A source knows three things: which *places* a folder holds (a sequence, a recording, a file), how to read one, and, if
 # it is long, how many frames it has, so that it can be read in pieces and never fills the memory. Places are found by a
 # file that every recording of the data set contains.
+#
+# Why a marker file and not a folder name? People rename folders, unpack an archive one level too deep, or give the parent of
+# what was meant. A marker is found wherever it lies below the given path, and the name of the clip is built from the folders
+# above it, so two recordings called `clone` in two scenes do not overwrite each other. Clips that an earlier conversion wrote
+# below the same path hold marker files too; they are passed over.
 
 # %%
 #| export
@@ -182,7 +187,8 @@ def source_named(name: str) -> Source:
 
 # %% [markdown]
 # The thirteen doors stand in ten modules, each short enough to read in one sitting: the shared checks of `07_raw`
-# do the rest.
+# do the rest. The picture counts their lines. The headsets need most, because
+# there a mesh parser and a lens live beside the tables; the court with its floor needs least.
 
 # %%
 modules = ('kitti', 'aria', 'headsets', 'vkitti', 'shift', 'wildtrack', 'apidis', 'kubric', 'rgbd',
@@ -202,6 +208,10 @@ assert len(SOURCES) == 13 and all(source.about for source in SOURCES.values())
 #
 # `source_clips` yields a name and a function that reads, one piece after the other. Nothing is read before it is asked for.
 # A recording that cannot even be counted yields one piece, whose reading fails and says why.
+#
+# A year of driving does not fit into memory and need not. The number of frames is found from a small file (poses, labels, a
+# list of names), and pieces of at most `--frames` frames are cut from it. The last piece is never a single frame: it would have
+# no time in it, so it joins the one before. Names are made safe for every file system, and a name that is taken gets a number.
 
 # %%
 #| export
@@ -257,6 +267,16 @@ assert (pieces(10, 4) == [(0, 4), (4, 8), (8, 10)] and pieces(9, 4) == [(0, 4), 
 # is there is *kept*. The settings are written before the first clip, and a folder that was begun with other settings is
 # refused, because half a data set at 5 and half at 10 frames per second is a bug that nobody finds later. What cannot be read is *skipped* with its sentence, and the rest goes on. What a reader had to assume
 # (a missing mesh, a foreign calibration) comes back as a *note*. The report stands in `conversion.json`.
+#
+# In the terminal it is one line, and the same for every source:
+#
+# ```
+# track4d data convert kitti KITTI_ROOT --out runs/kitti --frames 16 --fps 5 --size 112x368
+# ```
+#
+# `--fps` picks moments and invents none, `--size` cuts and scales the picture and K with it (`07i_standard`). A report with
+# "12 written, 3 skipped" is an answer; a run that ends at the third broken file of ten thousand is not, and neither is one that
+# goes on without a word.
 
 # %%
 #| export
@@ -341,7 +361,9 @@ def conversion_summary(report: dict, out: Path | str) -> str:
 
 
 # %% [markdown]
-# Three files of your own: one good, one cut off, one with a camera that is turned inside out.
+# Three files of your own: one good, one cut off, one with a camera that is turned inside out. The first must become a clip, the other two a sentence each. Then
+# the same command runs again, as after a power cut: it must keep the clip and try the two broken files once more, because
+# somebody may have mended them.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -373,7 +395,9 @@ assert clip.frames_count == 5 and clip.objects[0].caption == 'chair'
 # ## The real samples
 #
 # Where the samples are present, each source is read here, at most one piece of it. The picture shows what they bring:
-# some many frames, some many objects, some only points or only a path.
+# some many frames, some many objects, some only points or only a path. Reading a sample costs
+# seconds, and everything that follows in this project (tracks, questions, dialogues) starts from exactly these objects. Note
+# what is *not* there: 7-Scenes and TUM bring a moving camera and no objects, SHIFT a single frame, WildTrack no names.
 
 # %%
 SAMPLES = {'kitti': 'kitti_tracking', 'shift': 'shift_sample', 'adt': 'adt_pinhole', 'hot3d': 'hot3d_sample',
@@ -406,7 +430,9 @@ assert all(one.source and one.licence and one.meta['camera_poses_known'] in (Tru
 # 4. Check with something independent: do pixels fall into their boxes? do parked things stand still?
 # 5. Put it into `SOURCES`, and `convert_source` does the rest.
 #
-# Here is a toy data set in full: centimetres, z up, a yaw in degrees, one camera in a corner.
+# Here is a toy data set in full: centimetres, z up, a yaw in degrees, one camera in a corner. The list under 1 was written before the function,
+# and each of its lines became one expression in it. The test is step 4 in miniature: two things that walk must face the way
+# they walk, which fails if the yaw has the wrong sign, the wrong unit or the wrong zero.
 
 # %%
 from track4d_ref.cameras import intrinsics, pose_from

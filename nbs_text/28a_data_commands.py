@@ -98,6 +98,7 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
     from track4d_ref.readers import convert_source, conversion_summary
     report = convert_source(source, path, out, frames, fps, picture_size(size), most, pictured)
     say(report, as_json, conversion_summary(report, out))
+    if report['skipped'] and not report['written'] + report['kept']: raise typer.Exit(2)     # nothing came out
 
 
 # %%

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('train', 'sft'), ('train', 'vision'), ('train', 'base'), ('evaluate',),
@@ -50,6 +51,18 @@ def test_missing_files_are_named(tmp_path):
     fails_with(str(nowhere), 'score', 'records', '--answers', nowhere)
     fails_with(str(nowhere), 'data', 'convert', 'kitti', nowhere, '--out', tmp_path / 'kitti')
     assert sorted(tmp_path.iterdir()) == []
+
+
+def test_a_conversion_of_which_nothing_is_left_fails_and_says_why(tmp_path):
+    (tmp_path / 'kitchen.npz').write_bytes(b'PK cut off')
+    done = track4d('data', 'convert', 'own', tmp_path / 'kitchen.npz', '--out', tmp_path / 'clips')
+    assert done.returncode == 2 and '0 clips written' in done.stdout and 'skipped own_kitchen' in done.stdout
+    frames = np.zeros((4, 40, 60, 3), np.uint8)
+    np.savez(tmp_path / 'desk.npz', frames=frames, K=[[50.0, 0, 31], [0, 51, 21], [0, 0, 1]], w2c=np.tile(np.eye(4), (4, 1, 1)), fps=5.0)
+    done = track4d('data', 'convert', 'own', tmp_path, '--out', tmp_path / 'both', '--size', '20x30')
+    assert done.returncode == 0 and '1 clips written' in done.stdout and 'skipped' in done.stdout
+    again = track4d('data', 'convert', 'own', tmp_path, '--out', tmp_path / 'both', '--size', '20x30')
+    assert again.returncode == 0 and '0 clips written' in again.stdout and '1 kept' in again.stdout
 
 
 def test_simulate_questions_and_a_corrupt_clip(tmp_path):

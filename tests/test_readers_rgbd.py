@@ -10,11 +10,12 @@ import pytest
 
 from small_sources import ORBIT, write_kubric, write_own, write_sevenscenes, write_stereo4d, write_tum
 from track4d_ref.cameras import invert_pose, pixel_centers, project, transform, unproject
-from track4d_ref.clips import check_clip
+from track4d_ref.clips import check_clip, load_clip
 from track4d_ref.kubric import poses_from_corners, read_kubric
 from track4d_ref.point_tracks import point_objects, read_stereo4d
 from track4d_ref.raw import metric_depth, planar_from_ray, read_picture, rotation_from_quaternion
-from track4d_ref.readers import SOURCES, source_clips
+from track4d_ref.questions import ask_all
+from track4d_ref.readers import SOURCES, convert_source, source_clips
 from track4d_ref.rgbd import read_own, read_sevenscenes, read_tum, read_tum_trajectory
 from track4d_ref.standard import box_surface_points, lifted_points, resample_time, resize_clip
 from track4d_ref.stereo import vertical_offsets_px
@@ -291,3 +292,26 @@ def test_every_sample_becomes_clips(source):
     check_clip(clip)
     print(name, clip)
     assert clip.licence and clip.source == {'7scenes': '7scenes'}.get(source, source)
+
+
+def test_the_recipe_for_a_phone_video_ends_in_questions_that_name_the_object_once(tmp_path):
+    "Frames, poses, depth and one box as a reconstruction gives them, through conversion to questions."
+    t, frames = np.arange(12), np.zeros((12, 48, 64, 3), np.uint8)
+    c2w, box = np.tile(np.eye(4), (12, 1, 1)), np.tile(np.eye(4), (1, 12, 1, 1))
+    c2w[:, 0, 3] = 0.06 * t
+    box[0, :, :3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]                      # z up is against the camera's y
+    box[0, :, :3, 3] = np.stack([-0.6 + 0.1 * t, np.full(12, 0.2), np.full(12, 2.5)], -1)
+    np.savez(tmp_path / 'kitchen.npz', frames=frames, K=[[60.0, 0, 31], [0, 61, 25], [0, 0, 1]], c2w=c2w, fps=10.0, up=[0, -1.0, 0],
+             depth_m=np.full((12, 48, 64), 4, np.float32), object_ids=[1], object_labels=['box'], object_captions=['the red box'],
+             object_sizes_m=[[0.4, 0.4, 0.3]], world_from_object=box)
+    report = convert_source('own', tmp_path / 'kitchen.npz', tmp_path / 'clips', fps=5, size=(36, 48))
+    assert report['written'] == ['own_kitchen'] and not report['skipped']
+    clip = load_clip(tmp_path / 'clips' / 'own_kitchen')
+    assert clip.frames_count == 6 and (clip.view.height, clip.view.width) == (36, 48) and clip.objects[0].caption == 'red box'
+    questions = ask_all(clip, np.random.default_rng(0), per_type=4)
+    said = ' '.join(question.text for question in questions)
+    assert 'the red box' in said and 'the the' not in said
+    truths = {question.type: question.targets for question in questions}
+    print({kind: sum(question.type == kind for question in questions) for kind in truths})
+    assert truths['camera_movement']['shift_m'] == pytest.approx([0.6, 0, 0], abs=1e-3)
+    assert np.argmax(np.abs(truths['object_direction']['shift'])) == 0 and truths['object_direction']['shift'][0] > 0

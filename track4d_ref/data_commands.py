@@ -54,6 +54,7 @@ def convert(source: Annotated[str, typer.Argument(help='kitti, adt, …; an unkn
     from track4d_ref.readers import convert_source, conversion_summary
     report = convert_source(source, path, out, frames, fps, picture_size(size), most, pictured)
     say(report, as_json, conversion_summary(report, out))
+    if report['skipped'] and not report['written'] + report['kept']: raise typer.Exit(2)     # nothing came out
 
 # %% ../nbs/28a_data_commands.ipynb #aedf4dfb
 @data.command(epilog='Example: track4d data questions --clips runs/clips')

@@ -71,8 +71,8 @@ def _own_objects(arrays: dict, count: int, path: Path) -> tuple[SceneObject, ...
     captions = _own_column(arrays, 'object_captions', 'U', labels, path)
     present = _own_column(arrays, 'object_present', 'b', np.ones((len(ids), count), dtype=bool), path)
     agents = _own_column(arrays, 'object_agents', 'b', np.zeros(len(ids), dtype=bool), path)
-    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=str(captions[i]),
-                             size_m=sizes_m[i],
+    bare = [re.sub('^(the|an?) ', '', str(caption).strip(), flags=re.IGNORECASE) for caption in captions]
+    return tuple(SceneObject(id=int(ids[i]), label=str(labels[i]), caption=bare[i], size_m=sizes_m[i],
                              world_from_object=poses[i], present=present[i], agent=bool(agents[i]))
                  for i in range(len(ids)))
 
