@@ -22,7 +22,7 @@
 #| export
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,11 @@ from track4d_ref.clips import Clip
 from track4d_ref.dialogue_packing import PackedReading, pack_turns
 from track4d_ref.dialogue_sets import answer_text, history, messages_of
 from track4d_ref.dialogues import Dialogue, dialogue_path_m
+from track4d_ref.muon import Muon
 from track4d_ref.oskra import LossWeights, slot_losses, trajectory_losses, weighted
 from track4d_ref.patches import PatchLayout
 from track4d_ref.storage import atomic_path
-from track4d_ref.track4d import SeenClip, Track4D, TurnOutput, TurnRow, decode_turn, see_clip
+from track4d_ref.track4d import SeenClip, Track4D, TurnOutput, TurnRow, decode_turn, see_clip, shown_tokens
 from track4d_ref.trk import StateStep, cut_gradient
 
 # %%
@@ -187,7 +188,8 @@ def dialogue_loss(model: Track4D, lessons: list[Lesson], kind: str = 'gold', wei
     tokens = model.see([lesson.seen for lesson in lessons])
     turns = [[turn_messages(lesson, number, (), as_text) for number in range(len(lesson.dialogue.turns))]
              for lesson in lessons]
-    reading = PackedReading(model, pack_turns(model, [l.seen for l in lessons], turns, kind == 'gold'), tokens)
+    shown = [shown_tokens(model, lesson.seen, part) for lesson, part in zip(lessons, tokens)]
+    reading = PackedReading(model, pack_turns(model, [l.seen for l in lessons], turns, kind == 'gold'), shown)
     state, last, found = model.start(len(lessons)), None, {}
     for number in range(0 if as_text else max(map(len, turns))):
         if kind == 'no': state, last = model.start(len(lessons)), None
@@ -204,6 +206,20 @@ def detached(step: StateStep) -> StateStep:
     "The same step without its past."
     return StateStep(**{name: value.detach() for name, value in vars(step).items()})
 
+def name_loss(model: Track4D, state: torch.Tensor, lessons: list[Lesson]) -> torch.Tensor:
+    "Cross-entropy of TRK's states (b, S), read through the word table, against the words of their targets' names."
+    told = model.vlm.lm_head(model.namer(state)).float().log_softmax(-1)
+    words = [torch.tensor(model.tokenizer(f' {lesson.dialogue.caption}', add_special_tokens=False).input_ids) for lesson in lessons]
+    return -torch.stack([row[ids.to(row.device)].mean() for row, ids in zip(told, words)]).mean()
+
+def beside_view(model: Track4D, name: str, lessons: list[Lesson], tokens: list[torch.Tensor],
+                output: TurnOutput) -> tuple[list[torch.Tensor], TurnOutput]:
+    "What a decoder beside is shown: all, the tokens without ray and time (if features are kept), or a state without a past."
+    if name == 'no RTGE' and all(lesson.seen.features is not None for lesson in lessons):
+        return [lesson.seen.features for lesson in lessons], output
+    if name == 'no memory': return tokens, replace(output, step=detached(model.trk(output.hidden, model.start(len(lessons)))))
+    return tokens, output
+
 def branch_losses(model: Track4D, lessons: list[Lesson], number: int, reading: PackedReading, index: torch.Tensor,
                   tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None) -> tuple:
     "Losses of turn `number` in the rows `index`; states (B, S) and last positions after it."
@@ -214,9 +230,11 @@ def branch_losses(model: Track4D, lessons: list[Lesson], number: int, reading: P
     output = TurnOutput(nothing, nothing, nothing > -1, reading.at_word[number], step)
     here = tuple(value[index] for value in last) if last else None
     losses, new = turn_losses(model, part, number, rows, [tokens[i] for i in index], output, here)
+    losses['name'] = name_loss(model, step.state, part)
     apart = TurnOutput(nothing, nothing, output.asked, output.hidden.detach(), detached(step))
     for name, head in model.beside.items():                       # these learn from the trunk, the trunk not from them
-        more, _ = turn_losses(model, part, number, rows, [tokens[i].detach() for i in index], apart, here, head)
+        shown, told = beside_view(model, name, part, [tokens[i].detach() for i in index], apart)
+        more, _ = turn_losses(model, part, number, rows, shown, told, here, head)
         losses[f'beside {name}'] = weighted(more)
     unknown = torch.full((len(lessons), 3), math.nan, device=state.device)
     last = tuple(whole.index_copy(0, index, value) for whole, value in zip(last or (unknown, unknown, unknown[:, 0]), new))
@@ -263,7 +281,9 @@ class Track4DPlan:
     steps: int = 400
     seconds: float = 0.0              # > 0: stop by the clock
     batch: int = 8
+    tokens: int = 2048                # a batch of long clips is smaller: it holds at most so many visual tokens
     learning_rate: float = 1e-3
+    optimizer: str = 'muon'           # or 'adamw'; muon for the matrices of the language model's layers only
     weight_decay: float = 0.01
     clip: float = 1.0
     gold_at_end: float = 0.5          # share of batches with the true text history at the end; 1 at the start
@@ -280,20 +300,37 @@ def history_kind(plan: Track4DPlan, progress: float, rng: np.random.Generator) -
     if plan.as_text: return 'gold'
     return 'gold' if rng.random() < gold else str(rng.choice(['state', 'state', 'no']))
 
-def draw_lessons(lessons: list[Lesson], count: int, rng: np.random.Generator) -> list[Lesson]:
-    "Lessons with equally many visual tokens, so that no row is padded; each lesson is as likely as any other."
+def draw_lessons(lessons: list[Lesson], count: int, rng: np.random.Generator, tokens: int = 1 << 30) -> list[Lesson]:
+    "Lessons with equally many visual tokens, so that no row is padded, and at most `tokens` of them (or one lesson)."
     length = len(lessons[int(rng.integers(len(lessons)))].seen.tags)
     alike = [lesson for lesson in lessons if len(lesson.seen.tags) == length]
-    return [alike[i] for i in rng.choice(len(alike), min(count, len(alike)), replace=False)]
+    count = max(1, min(count, len(alike), tokens // length))
+    return [alike[i] for i in rng.choice(len(alike), count, replace=False)]
 
-def save_progress(path: Path, model: Track4D, optimizer, rows: list[dict], spent_s: float) -> None:
-    "Weights, optimiser and log of a run, whole or not at all."
+def optimizers_of(model: Track4D, plan: Track4DPlan) -> list[torch.optim.Optimizer]:
+    "AdamW, and Muon at ten times the rate for the matrices of the language model's layers where the plan says so."
+    learning = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    matrix = lambda name, value: plan.optimizer == 'muon' and value.ndim == 2 and 'language_model.layers.' in name
+    others = [value for name, value in learning if not matrix(name, value)]
+    matrices = [value for name, value in learning if matrix(name, value)]
+    made = [torch.optim.AdamW(others, weight_decay=plan.weight_decay, betas=(0.9, 0.98))]
+    return made + ([Muon(matrices, weight_decay=plan.weight_decay)] if matrices else [])
+
+def save_progress(path: Path, model: Track4D, optimizers: list, rows: list[dict], spent_s: float) -> None:
+    "Weights, optimisers and log of a run, whole or not at all."
     with atomic_path(path) as partial:
-        torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'rows': rows, 'spent_s': spent_s},
-                   partial)
+        torch.save({'model': model.state_dict(), 'optimizers': [one.state_dict() for one in optimizers], 'rows': rows,
+                    'spent_s': spent_s}, partial)
+
+def read_progress(path: Path, model: Track4D, optimizers: list) -> tuple[list[dict], float]:
+    "Put a saved run back in place; its log and the seconds it has taken."
+    saved = torch.load(path, weights_only=True, map_location=model.vlm.device)
+    model.load_state_dict(saved['model'])
+    for one, state in zip(optimizers, saved['optimizers']): one.load_state_dict(state)
+    return saved['rows'], saved['spent_s']
 
 def learning_rate(plan: Track4DPlan, step: int, progress: float) -> float:
-    "Twenty steps of warm-up, then a cosine down to a twentieth."
+    "Twenty steps of warm-up, then a cosine down to a twentieth; ten times as much for Muon."
     return plan.learning_rate * min(1, (step + 1) / 20) * (0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2)
 
 
@@ -303,28 +340,25 @@ def train_track4d(model: Track4D, lessons: list[Lesson], plan: Track4DPlan, out:
                   on_step=None) -> list[dict]:
     "Train in place; one dict per iteration. With `out`, a checkpoint there is continued and kept up to date."
     trained = [value for value in model.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(trained, weight_decay=plan.weight_decay, betas=(0.9, 0.98))
-    rows, spent_s, file = [], 0.0, Path(out) / 'progress.pt' if out else None
-    if file and file.exists():
-        saved = torch.load(file, weights_only=True, map_location=model.vlm.device)
-        model.load_state_dict(saved['model']); optimizer.load_state_dict(saved['optimizer'])
-        rows, spent_s = saved['rows'], saved['spent_s']
+    optimizers, rows, spent_s, file = optimizers_of(model, plan), [], 0.0, Path(out) / 'progress.pt' if out else None
+    if file and file.exists(): rows, spent_s = read_progress(file, model, optimizers)
     began = time.time() - spent_s
     for step in range(len(rows), plan.steps):
         progress = max((time.time() - began) / plan.seconds if plan.seconds else 0, step / plan.steps)
         if progress >= 1: break
-        optimizer.param_groups[0]['lr'] = learning_rate(plan, step, progress)
+        for factor, one in zip((1, 10), optimizers): one.param_groups[0]['lr'] = factor * learning_rate(plan, step, progress)
         rng = np.random.default_rng([plan.seed, step])
         kind = history_kind(plan, progress, rng)
-        losses = dialogue_loss(model, draw_lessons(lessons, plan.batch, rng), kind, as_text=plan.as_text)
-        optimizer.zero_grad(); losses['total'].backward()
+        losses = dialogue_loss(model, draw_lessons(lessons, plan.batch, rng, plan.tokens), kind, as_text=plan.as_text)
+        for value in trained: value.grad = None
+        losses['total'].backward()
         torch.nn.utils.clip_grad_norm_(trained, plan.clip)
-        optimizer.step()
+        for one in optimizers: one.step()
         rows.append({'iteration': step, 'history': kind, **{name: float(value.detach()) for name, value in losses.items()}})
         if on_step: on_step(rows[-1])
         if file and plan.save_every and step % plan.save_every == plan.save_every - 1:
-            save_progress(file, model, optimizer, rows, time.time() - began)
-    if file: save_progress(file, model, optimizer, rows, time.time() - began)
+            save_progress(file, model, optimizers, rows, time.time() - began)
+    if file: save_progress(file, model, optimizers, rows, time.time() - began)
     return rows
 
 

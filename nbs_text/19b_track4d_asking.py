@@ -33,7 +33,7 @@ from track4d_ref.dialogues import Dialogue, Turn
 from track4d_ref.storage import InputError
 from track4d_ref.tokens import answer_ids, chat_ids
 from track4d_ref.track4d import Track4D, TurnOutput, TurnRow, decode_turn
-from track4d_ref.track4d_training import Lesson, carry_on
+from track4d_ref.track4d_training import Lesson, beside_view, carry_on
 from track4d_ref.trajectory_scores import PathAnswer
 from track4d_ref.trajectory_text import parse_trajectory
 
@@ -195,13 +195,13 @@ class Going:
         most = 200 if how.as_text else 24
         spoken = speak(self.model, self.prefix, texts(turns), self.state, most, forced)
         found, newest = self.decode(turns, spoken, last)
-        beside = {name: self.decode(turns, spoken, last, head)[0] for name, head in self.model.beside.items()}
+        beside = {name: self.decode(turns, spoken, last, name)[0] for name in self.model.beside}
         told = told_turns(self.lessons, self.number, how)
         state = moved_state(self.model, how, turns, told, self.prefix, texts(told), spoken, self.state)
         said = [self.model.tokenizer.decode(words) for words in spoken.words]
         return Heard(said, found, beside, state, newest)
 
-    def decode(self, turns: list[Turn], spoken: Spoken, last: tuple | None, head=None) -> tuple[dict, tuple | None]:
+    def decode(self, turns: list[Turn], spoken: Spoken, last: tuple | None, beside: str = '') -> tuple[dict, tuple | None]:
         "Trajectories by place, of those that were required and could be read, and the newest positions."
         need = [i for i, turn in enumerate(turns) if turn.returns_path]
         if self.how.as_text:
@@ -214,7 +214,8 @@ class Going:
         output = TurnOutput(nothing, nothing, nothing > -1, hidden, self.model.trk(hidden, self.state[index]))
         rows = [TurnRow(self.lessons[i].seen, ()) for i in need]
         before = tuple(value[index] for value in last) if last else None
-        path, _ = decode_turn(self.model, rows, [self.tokens[i] for i in need], output, part, before, head)
+        shown, output = beside_view(self.model, beside, [self.lessons[i] for i in need], [self.tokens[i] for i in need], output)
+        path, _ = decode_turn(self.model, rows, shown, output, part, before, self.model.beside[beside] if beside else None)
         times_s = torch.as_tensor(np.stack([turn.times_s for turn in part]), dtype=torch.float32)
         newest = carry_on(last, index, path.xyz_m, times_s, len(turns))
         return dict(zip(need, path.xyz_m.numpy())), newest

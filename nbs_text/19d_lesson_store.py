@@ -21,10 +21,12 @@
 # %%
 #| export
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from track4d_ref.clips import Clip
 from track4d_ref.dialogue_sets import benchmark_entry, benchmark_plan, in_test, load_dialogues, save_dialogues
@@ -32,12 +34,12 @@ from track4d_ref.dialogues import Dialogue, make_dialogue
 from track4d_ref.patches import Video
 from track4d_ref.presets import Preset
 from track4d_ref.rtge import RayTags
-from track4d_ref.storage import InputError, atomic_folder, read_arrays, write_arrays
+from track4d_ref.storage import InputError, atomic_folder, read_arrays, read_json, write_arrays, write_json
 from track4d_ref.tokens import train_tokenizer
 from track4d_ref.track4d import SeenClip
 from track4d_ref.track4d_training import Lesson, make_lesson
 from track4d_ref.vision import load_tower, tower_tokens
-from track4d_ref.vlm import build_vlm, layout_of
+from track4d_ref.vlm import bare_model, build_vlm, layout_of
 
 # %%
 import tempfile
@@ -194,13 +196,29 @@ def make_shard(folder: Path | str, tower, preset: Preset, seed: int, first: int,
         save_lessons(path, lessons)
     return load_lessons(path)
 
-def bench_lessons(folder: Path | str, preset: Preset, entries: int = 526, each: int = 25) -> tuple[list[Lesson], list[Lesson]]:
-    "(train, test) of Track4D-Bench-tiny, made shard by shard where they are missing."
-    tower, train, test = tower_of(preset), [], []
-    for seed in (0, 1):
-        for first in range(0, entries, each):
-            for lesson in make_shard(folder, tower, preset, seed, first, min(first + each, entries)):
-                (test if seed == 0 and in_test(lesson.dialogue.scene) else train).append(lesson)
+def tower_fingerprint(model) -> str:
+    "Sixteen digits that identify a vision tower: the first numbers of every tensor, by name."
+    digest = hashlib.sha256()
+    for name, weight in bare_model(model).model.visual.state_dict().items():
+        digest.update(name.encode() + weight.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+def check_tower(folder: Path | str, tower) -> None:
+    "Note in folder/tower.json whose features lie there; InputError if they are another tower's."
+    path, mine = Path(folder) / 'tower.json', tower_fingerprint(tower)
+    if not path.exists(): write_json(path, {'fingerprint': mine})
+    elif read_json(path)['fingerprint'] != mine:
+        raise InputError(f'{path}: the features in this folder are those of another tower; use an empty folder')
+
+def bench_lessons(folder: Path | str, preset: Preset, tower=None, entries: int = 526, each: int = 25,
+                  sets: tuple[int, ...] = (0, 1), progress: bool = False) -> tuple[list[Lesson], list[Lesson]]:
+    "(train, test) of Track4D-Bench-tiny as a model's tower (default: the shipped one) sees it; missing shards are made. Set 0 is the benchmark."
+    tower, train, test = tower or tower_of(preset), [], []
+    check_tower(folder, tower)
+    parts = [(seed, first) for seed in sets for first in range(0, entries, each)]
+    for seed, first in tqdm(parts, 'lessons', unit='shard', disable=not progress):
+        for lesson in make_shard(folder, tower, preset, seed, first, min(first + each, entries)):
+            (test if seed == 0 and in_test(lesson.dialogue.scene) else train).append(lesson)
     return train, test
 
 
@@ -213,6 +231,10 @@ with tempfile.TemporaryDirectory() as folder:
     kept_s = time.perf_counter() - began
 print(len(shard), 'lessons of 4 clips;', f'made in {fresh_s:.1f} s, read in {kept_s:.2f} s')
 assert [l.dialogue.id for l in kept] == [l.dialogue.id for l in shard] and kept_s < fresh_s
+with tempfile.TemporaryDirectory() as folder:
+    check_tower(folder, tower); check_tower(folder, tower)
+    try: check_tower(folder, build_vlm(preset, train_tokenizer(['a'], 264))); raise AssertionError
+    except InputError as error: print(str(error).split(': ')[1])
 assert sum(in_test(l.dialogue.scene) for l in shard) == len({l.dialogue.clip for l in shard if in_test(l.dialogue.scene)})
 
 # %%

@@ -152,8 +152,37 @@ def base(out: OutOption = Path('runs/base'),
         f'{seeing} % of questions on single frames ({blind} % blind); model in {out / "model"}')
 
 
+# %% [markdown]
+# ## LMM-Track4D
+#
+# A base model gets RTGE, TRK and OSK-RA and learns from the dialogues of Track4D-Bench-tiny. The clips are rendered and seen by the frozen
+# tower once, into `--out/lessons`; a stopped run goes on from its checkpoint.
+
 # %%
-assert {'sft', 'vision', 'base'} <= {command.callback.__name__ for command in train.registered_commands}
+#| export
+@train.command(epilog='Example: track4d train track --model data_samples/base_tiny --steps 300 --out runs/track')
+def track(out: OutOption = Path('runs/track'),
+          model: Annotated[Path, typer.Option(help='folder of the base model')] = Path('data_samples/base_tiny'),
+          steps: Annotated[int, typer.Option(min=1, help='batches of dialogues')] = 300,
+          entries: Annotated[int, typer.Option(min=1, max=526, help='the first so many clips of the benchmark')] = 526,
+          as_text: Annotated[bool, typer.Option(help='the baseline that writes its trajectories out in words')] = False,
+          preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0, as_json: JsonOption = False) -> None:
+    "Train LMM-Track4D on dialogues that return trajectories."
+    from track4d_ref.presets import load_preset
+    from track4d_ref.track4d_runs import train_run
+    from track4d_ref.track4d_training import Track4DPlan
+    plan = Track4DPlan(steps, as_text=as_text, save_every=20, seed=seed)
+    result = train_run(out, load_preset(preset, tuple(set_)), model, plan, entries=entries, progress=not as_json)
+    say(result, as_json, f'{result["steps"]} steps on {result["lessons"]} dialogues, last loss {result["total"]:.2f}; model in {result["model"]}')
+
+
+# %%
+answer = run_command('train', 'track', '--model', folder / 'nothing', '--out', folder / 'track')
+draw_terminal([('track4d train track --model nothing --out runs/track', answer[0], answer[1].replace(str(folder) + '/', ''))]); plt.show()
+assert answer[0] == 2 and 'train base' in answer[1]
+
+# %%
+assert {'sft', 'vision', 'base', 'track'} <= {command.callback.__name__ for command in train.registered_commands}
 
 # %% [markdown]
 # ## What we proved

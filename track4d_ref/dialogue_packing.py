@@ -22,8 +22,8 @@ from transformers import DynamicCache
 from .patches import rope_positions
 from .storage import InputError
 from .tokens import IGNORE, chat_ids, prefix_ids
-from .track4d import SeenClip, Track4D
-from .vlm import layout_of, video_token_counts
+from .track4d import SeenClip, Track4D, shown_grids, shown_tokens
+from .vlm import layout_of
 
 # %% ../nbs/19a_dialogue_packing.ipynb #fb52d5a0
 Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
@@ -50,9 +50,8 @@ class Prefix:
 
 def prefix_row(model: Track4D, seen: SeenClip) -> tuple[list[int], np.ndarray]:
     "Token ids and positions (3, P) of a clip's videos with what stands before and behind them."
-    ids = prefix_ids(model.tokenizer, video_token_counts(model.vlm, seen.videos))
-    layout, config = layout_of(model.vlm), model.vlm.config
-    grids = [layout.grid(*video.frames.shape[:3]) for video in seen.videos]
+    layout, config, grids = layout_of(model.vlm), model.vlm.config, shown_grids(model, seen)
+    ids = prefix_ids(model.tokenizer, tuple(map(layout.tokens, grids)))
     seconds = [video.seconds_per_frame * layout.temporal for video in seen.videos]
     where = np.array(ids) == config.video_token_id
     return ids, rope_positions(where, grids, seconds, config.vision_config.tokens_per_second, layout.merge)
@@ -74,7 +73,8 @@ def read_prefix(model: Track4D, seen: list[SeenClip], tokens: list[torch.Tensor]
     valid = _padded([torch.ones(len(ids), dtype=torch.bool) for ids, _ in rows], False)
     causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     allowed = own_too(causal & valid[:, None])
-    _, layers = read_on(model, embed(model, ids, tokens), positions, allowed[:, None])
+    shown = [shown_tokens(model, clip, part) for clip, part in zip(seen, tokens)]
+    _, layers = read_on(model, embed(model, ids, shown), positions, allowed[:, None])
     return Prefix(layers, valid, torch.tensor([int(place[0, -1]) + 1 for _, place in rows]))
 
 def own_too(allowed: torch.Tensor) -> torch.Tensor:

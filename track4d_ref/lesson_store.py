@@ -7,14 +7,16 @@ kept in half precision; the tower that made them must stay frozen."""
 
 # %% auto #0
 __all__ = ['TAG_NAMES', 'tower_of', 'with_features', 'save_lessons', 'load_lessons', 'entry_dialogues', 'make_shard',
-           'bench_lessons']
+           'tower_fingerprint', 'check_tower', 'bench_lessons']
 
 # %% ../nbs/19d_lesson_store.ipynb #b0d21ab0
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from .clips import Clip
 from .dialogue_sets import benchmark_entry, benchmark_plan, in_test, load_dialogues, save_dialogues
@@ -22,12 +24,12 @@ from .dialogues import Dialogue, make_dialogue
 from .patches import Video
 from .presets import Preset
 from .rtge import RayTags
-from .storage import InputError, atomic_folder, read_arrays, write_arrays
+from .storage import InputError, atomic_folder, read_arrays, read_json, write_arrays, write_json
 from .tokens import train_tokenizer
 from .track4d import SeenClip
 from .track4d_training import Lesson, make_lesson
 from .vision import load_tower, tower_tokens
-from .vlm import build_vlm, layout_of
+from .vlm import bare_model, build_vlm, layout_of
 
 # %% ../nbs/19d_lesson_store.ipynb #7f01d575
 def tower_of(preset: Preset, folder: Path | str | None = None):
@@ -111,11 +113,27 @@ def make_shard(folder: Path | str, tower, preset: Preset, seed: int, first: int,
         save_lessons(path, lessons)
     return load_lessons(path)
 
-def bench_lessons(folder: Path | str, preset: Preset, entries: int = 526, each: int = 25) -> tuple[list[Lesson], list[Lesson]]:
-    "(train, test) of Track4D-Bench-tiny, made shard by shard where they are missing."
-    tower, train, test = tower_of(preset), [], []
-    for seed in (0, 1):
-        for first in range(0, entries, each):
-            for lesson in make_shard(folder, tower, preset, seed, first, min(first + each, entries)):
-                (test if seed == 0 and in_test(lesson.dialogue.scene) else train).append(lesson)
+def tower_fingerprint(model) -> str:
+    "Sixteen digits that identify a vision tower: the first numbers of every tensor, by name."
+    digest = hashlib.sha256()
+    for name, weight in bare_model(model).model.visual.state_dict().items():
+        digest.update(name.encode() + weight.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+def check_tower(folder: Path | str, tower) -> None:
+    "Note in folder/tower.json whose features lie there; InputError if they are another tower's."
+    path, mine = Path(folder) / 'tower.json', tower_fingerprint(tower)
+    if not path.exists(): write_json(path, {'fingerprint': mine})
+    elif read_json(path)['fingerprint'] != mine:
+        raise InputError(f'{path}: the features in this folder are those of another tower; use an empty folder')
+
+def bench_lessons(folder: Path | str, preset: Preset, tower=None, entries: int = 526, each: int = 25,
+                  sets: tuple[int, ...] = (0, 1), progress: bool = False) -> tuple[list[Lesson], list[Lesson]]:
+    "(train, test) of Track4D-Bench-tiny as a model's tower (default: the shipped one) sees it; missing shards are made. Set 0 is the benchmark."
+    tower, train, test = tower or tower_of(preset), [], []
+    check_tower(folder, tower)
+    parts = [(seed, first) for seed in sets for first in range(0, entries, each)]
+    for seed, first in tqdm(parts, 'lessons', unit='shard', disable=not progress):
+        for lesson in make_shard(folder, tower, preset, seed, first, min(first + each, entries)):
+            (test if seed == 0 and in_test(lesson.dialogue.scene) else train).append(lesson)
     return train, test

@@ -188,7 +188,7 @@ class WaypointHead(nn.Module):
 
 # %% ../nbs/18_oskra.ipynb #6c3c9a04
 HEADS = {'no slots': {'use_slots': False}, 'no kinematics': {'use_kinematics': False}, 'no residual': {'use_residual': False},
-         'no anchor': {'anchor': 'head'}, 'gru': {}}
+         'no anchor': {'anchor': 'head'}, 'gru': {}, 'no RTGE': {}, 'no memory': {}}
 
 def beside_head(decoding: OskraConfig, name: str) -> nn.Module:
     "One of the other decoders: OSK-RA without one of its parts, or the way-point network."
@@ -207,7 +207,8 @@ class LossWeights:
     visible: float = 0.1
     choice: float = 0.1
     claim: float = 1.0
-    focus: float = 0.5
+    focus: float = 1.5
+    name: float = 1.0          # TRK's state, read through the word table, against the words of its target's name
 
 def mean_over(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     "Mean of values (B, J) over the known ones; 0 if there is none."

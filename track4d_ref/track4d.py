@@ -7,8 +7,8 @@ tags of all visual tokens in the dialogue's world frame, and what each token cov
 
 # %% auto #0
 __all__ = ['DECODER_KEYS', 'STREAM_MESSAGES', 'SeenClip', 'see_clip', 'Track4DConfig', 'add_state_word', 'Track4D', 'TurnRow',
-           'TurnOutput', 'row_ids', 'run_turn', 'decode_turn', 'answer_loss', 'stream_chunks', 'save_track4d',
-           'load_track4d']
+           'TurnOutput', 'shown_grids', 'shown_tokens', 'row_ids', 'run_turn', 'decode_turn', 'answer_loss',
+           'stream_chunks', 'save_track4d', 'load_track4d']
 
 # %% ../nbs/19_track4d.ipynb #db3692c6
 import dataclasses
@@ -33,7 +33,7 @@ from .slots import token_coverage
 from .storage import InputError, atomic_folder, read_json, write_json
 from .tokens import IGNORE, chat_ids, prefix_ids
 from .trk import StateStep, StateToken, TrkConfig
-from .vlm import layout_of, load_vlm, save_vlm, video_inputs, video_token_counts
+from .vlm import layout_of, load_vlm, save_vlm, video_inputs
 
 # %% ../nbs/19_track4d.ipynb #a5d00183
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,7 @@ class Track4DConfig:
     use_time: bool = True
     state_width: int = 64
     memory: bool = True
+    pool: int = 1                     # the language model sees the mean of pool x pool neighbouring tokens, the decoder all
     width: int = 64
     slots: int = 5
     rounds: int = 2
@@ -120,6 +121,7 @@ class Track4D(nn.Module):
             self.rtge = RayTimeEncoder(tagging)
             self.trk = StateToken(TrkConfig(width, config.state_width, config.memory))
             self.decoder = OskraDecoder(decoding) if config.head == 'oskra' else WaypointHead(decoding)
+            self.namer = nn.Linear(config.state_width, width, bias=False)     # what TRK's state is about, as a word
             self.beside = nn.ModuleDict({name: beside_head(decoding, name) for name in config.beside})
 
     def start(self, count: int) -> torch.Tensor:
@@ -160,16 +162,32 @@ class TurnOutput:
         return TurnOutput(self.logits[index], self.labels[index], self.asked[index], self.hidden[index], step)
 
 # %% ../nbs/19_track4d.ipynb #16c781a2
+def shown_grids(model: Track4D, seen: SeenClip) -> list[tuple[int, int, int]]:
+    "Grids (t, h, w), counted in patches, of what the language model sees of every view."
+    layout, pool = layout_of(model.vlm), model.config.pool
+    grids = [layout.grid(*video.frames.shape[:3], video.name) for video in seen.videos]
+    if any(side % (pool * layout.merge) for grid in grids for side in grid[1:]):
+        raise InputError(f'{seen.name}: pool = {pool} does not divide the tokens of {grids[0][1:]} patches; use 1')
+    return [(t, h // pool, w // pool) for t, h, w in grids]
+
+def shown_tokens(model: Track4D, seen: SeenClip, tokens: torch.Tensor) -> torch.Tensor:
+    "The visual tokens (n, width) as the language model sees them: means over pool x pool neighbours."
+    pool, merge, parts, at = model.config.pool, layout_of(model.vlm).merge, [], 0
+    for t, h, w in shown_grids(model, seen):
+        shape = t, h // merge, pool, w // merge, pool
+        parts.append(tokens[at:at + t * h * w * pool ** 2 // merge ** 2].unflatten(0, shape).mean((2, 4)).flatten(0, 2))
+        at += t * h * w * pool ** 2 // merge ** 2
+    return torch.cat(parts)
+
 def row_ids(model: Track4D, row: TurnRow) -> tuple[list[int], list[int], np.ndarray]:
     "(ids, labels, positions (3, L)) of a row; only the last answer has labels."
-    counts = video_token_counts(model.vlm, row.seen.videos)
-    front = prefix_ids(model.tokenizer, counts)
+    layout, grids = layout_of(model.vlm), shown_grids(model, row.seen)
+    front = prefix_ids(model.tokenizer, tuple(map(layout.tokens, grids)))
     ids, labels = chat_ids(model.tokenizer, row.messages, row.seen.name)
     before = row.messages[:-2] if row.messages[-1]['role'] == 'assistant' else row.messages
     earlier = len(chat_ids(model.tokenizer, before, row.seen.name)[0]) if before else 0
     ids, labels = ids + list(row.said), [IGNORE] * (len(front) + earlier) + labels[earlier:] + list(row.said)
-    config, layout = model.vlm.config, layout_of(model.vlm)
-    grids = [layout.grid(*video.frames.shape[:3]) for video in row.seen.videos]
+    config = model.vlm.config
     seconds = [video.seconds_per_frame * layout.temporal for video in row.seen.videos]
     where = np.array(front + ids) == config.video_token_id
     return front + ids, labels, rope_positions(where, grids, seconds, config.vision_config.tokens_per_second, layout.merge)
@@ -185,6 +203,7 @@ def run_turn(model: Track4D, rows: list[TurnRow], tokens: list[torch.Tensor], st
     lengths = torch.tensor([len(m[0]) for m in made], device=device)
     positions = pad_sequence([torch.as_tensor(m[2]).T for m in made], True).permute(2, 0, 1).to(device)
     words = model.vlm.get_input_embeddings()(ids)
+    tokens = [shown_tokens(model, row.seen, part) for row, part in zip(rows, tokens)]
     words = words.masked_scatter((ids == model.vlm.config.video_token_id)[..., None], torch.cat(tokens).to(words.dtype))
     order = torch.arange(ids.shape[1], device=device)
     said = (ids == model.word) & (labels != IGNORE)
