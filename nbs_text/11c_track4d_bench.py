@@ -44,6 +44,7 @@ from track4d_ref.viz import PALETTE, use_style
 
 use_style()
 
+
 # %% [markdown]
 # ## Counting
 #
@@ -116,7 +117,8 @@ plt.tight_layout(); plt.show()
 assert counts['all']['turns']['trajectory'] > 0.5 * sum(counts['all']['turns'].values())
 
 # %% [markdown]
-# How well guessing would do: the share of the most frequent answer of each kind of words.
+# How well guessing would do. Targets are seen most of the time, so "Yes." is the right answer to most yes-no questions: an answer accuracy
+# has to be read beside this share.
 
 # %%
 answers = counts['all']['answers']
@@ -124,7 +126,7 @@ figure, axis = plt.subplots(figsize=(6, 1.9), dpi=90)
 axis.barh(list(answers), list(answers.values()), color=PALETTE[1]); axis.set(xlabel='answers in words'); plt.show()
 yes = answers['Yes.'] / (answers['Yes.'] + answers['No.'])
 print(f'"Yes." is {100 * yes:.0f} % of the yes-no answers')
-assert 0.35 < yes < 0.65
+assert 0.5 < yes < 0.9
 
 # %% [markdown]
 # ## What we proved

@@ -217,7 +217,7 @@ for clip, dialogue in zip(seen, dialogues):
 with torch.no_grad(): slow = run_turn(model, rows, tokens, state)
 spoken = speak(model, prefix, texts, state, forced=answers)
 print('largest difference of the hidden states', float((spoken.hidden - slow.hidden).abs().max()))
-assert spoken.asked.all() and torch.allclose(spoken.hidden, slow.hidden, atol=1e-5) and spoken.words == answers
+assert spoken.asked.all() and torch.allclose(model.heard(spoken.hidden, [row.messages[-2]['content'] for row in rows]), slow.hidden, atol=1e-5) and spoken.words == answers
 free, again = (speak(model, prefix.select(part), [texts[i] for i in part], state[part], 6) for part in ([0, 1, 2], [1]))
 assert free.words[1] == again.words[0]
 
@@ -359,7 +359,8 @@ for kind in ('gold', 'no'):
             slow = run_turn(model, rows, tokens, slow_state)
             index = torch.nonzero(slow.asked)[:, 0]
             if len(index):
-                step = model.trk(reading.branch(number, index, fast_state[index]), fast_state[index])
+                hidden = model.heard(reading.branch(number, index, fast_state[index]), [dialogues[i].turns[number].question for i in index])
+                step = model.trk(hidden, fast_state[index])
                 fast_state = fast_state.index_copy(0, index, step.state)
             slow_state = slow.step.state; slow_words.append(float(answer_loss(slow)))
         fast_words = reading.word_losses()[:len(slow_words)]

@@ -155,7 +155,8 @@ def moved_state(model: Track4D, how: Asking, turns: list[Turn], told: list[Turn]
         forced = told_ids(model, [answer_text(turn, how.as_text) for turn in told])
         if mode == 'corrupted' or forced != spoken.words:
             spoken = speak(model, prefix, texts, state, max(map(len, forced)) + 1, forced)
-    step = model.trk(spoken.hidden, state)
+    heard = model.heard(spoken.hidden, [turn.question for turn in (told if mode == 'corrupted' else turns)])
+    step = model.trk(heard, state)
     return torch.where(spoken.asked[:, None], step.state, state)
 
 
@@ -209,7 +210,8 @@ class Going:
             return {i: path.xyz_m for i, path in read.items() if path.readable}, last
         need = [i for i in need if spoken.asked[i]]
         if not need: return {}, last
-        index, part, hidden = torch.tensor(need), [turns[i] for i in need], spoken.hidden[need]
+        index, part = torch.tensor(need), [turns[i] for i in need]
+        hidden = self.model.heard(spoken.hidden[need], [turn.question for turn in part])
         nothing = torch.zeros(len(need), 1)
         output = TurnOutput(nothing, nothing, nothing > -1, hidden, self.model.trk(hidden, self.state[index]))
         rows = [TurnRow(self.lessons[i].seen, ()) for i in need]

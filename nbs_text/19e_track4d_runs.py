@@ -61,6 +61,7 @@ from track4d_ref.vlm import build_vlm, save_vlm
 use_style()
 torch.set_num_threads(1)
 
+
 # %% [markdown]
 # ## The start
 #
@@ -92,6 +93,7 @@ learns = {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for
 figure, axis = plt.subplots(figsize=(5.4, 1.7), dpi=90)
 axis.barh(list(learns), list(learns.values()), color=PALETTE[0]); axis.set(xlabel='weights that learn'); plt.show()
 assert learns['tower'] == 0 and min(value for name, value in learns.items() if name != 'tower') > 0
+
 
 # %% [markdown]
 # ## The run
@@ -180,6 +182,7 @@ figure, axis = plt.subplots(figsize=(5.4, 2.0), dpi=90)
 axis.plot([row['total'] for row in rows], color=PALETTE[0], lw=4, alpha=0.4, label='in one go')
 axis.plot([row['total'] for row in resumed], '.', color=PALETTE[3], label='stopped after six'); axis.set(xlabel='step', ylabel='loss'); axis.legend(); plt.show()
 assert len(resumed) == 16 and np.allclose([r['total'] for r in rows[7:]], [r['total'] for r in resumed[7:]], rtol=0.2)
+
 
 # %% [markdown]
 # ## A checkpoint to ship

@@ -140,14 +140,40 @@ draw_terminal([('track4d data questions --clips runs/clips --seed 1', answer[0],
 plt.show()
 assert answer[0] == 0 and 'questions in' in answer[1]
 
+
+# %% [markdown]
+# ## Dialogues
+#
+# LMM-Track4D's benchmark at our scale: 526 dialogues, train and test by scene, with a card. Clips are remade from their numbers,
+# so only the dialogues are written.
+
+# %%
+#| export
+@data.command(epilog='Example: track4d data dialogues --out runs/track4d_bench')
+def dialogues(out: OutOption = Path('runs/track4d_bench'),
+              entries: Annotated[int, typer.Option(min=1, max=526, help='the first so many of the 526')] = 526,
+              preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0, as_json: JsonOption = False) -> None:
+    "Write Track4D-Bench-tiny: dialogues that return trajectories, split by scene, and a card that counts them."
+    from track4d_ref.presets import load_preset
+    from track4d_ref.track4d_bench import write_benchmark
+    card = write_benchmark(out, load_preset(preset, tuple(set_)), seed, entries, progress=not as_json)
+    counts = card['counts']
+    say(card, as_json, f'{counts["train"]["dialogues"]} dialogues to train on, {counts["test"]["dialogues"]} to test; card in {out / "card.json"}')
+
+
+# %%
+answer = run_command('data', 'dialogues', '--out', folder / 'bench', '--entries', 2, '--set', 'resolution=56')
+draw_terminal([('track4d data dialogues --out runs/bench --entries 2', answer[0], answer[1].replace(str(folder), 'runs').splitlines()[-1])]); plt.show()
+assert answer[0] == 0 and (folder / 'bench' / 'card.json').exists()
+
 # %%
 assert {'simulate', 'convert',
-        'questions'} <= {command.callback.__name__ for command in data.registered_commands}
+        'questions', 'dialogues'} <= {command.callback.__name__ for command in data.registered_commands}
 
 # %% [markdown]
 # ## What we proved
 #
-# * The three commands run, say what they did, and fail with one sentence.
+# * The four commands run, say what they did, and fail with one sentence.
 #
 # ## Try it
 #

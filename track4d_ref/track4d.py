@@ -70,20 +70,12 @@ def see_clip(clip: Clip, layout: PatchLayout, size_px: int | None = None, frames
 @dataclass(frozen=True)
 class Track4DConfig:
     "Switches of all three parts in one place; all [ours]."
-    use_rtge: bool = True
-    rtge_mode: str = 'add'
-    use_ray: bool = True
-    use_time: bool = True
-    state_width: int = 64
-    memory: bool = True
+    use_rtge: bool = True; rtge_mode: str = 'add'; use_ray: bool = True; use_time: bool = True
+    state_width: int = 64; memory: bool = True
     pool: int = 1                     # the language model sees the mean of pool x pool neighbouring tokens, the decoder all
     width: int = 64
-    slots: int = 5
-    rounds: int = 2
-    anchor: str = 'ray'
-    use_slots: bool = True
-    use_kinematics: bool = True
-    use_residual: bool = True
+    slots: int = 5; rounds: int = 2; anchor: str = 'ray'
+    use_slots: bool = True; use_kinematics: bool = True; use_residual: bool = True
     horizon: int = 4
     head: str = 'oskra'               # or 'gru'
     beside: tuple[str, ...] = ()      # other decoders trained beside it, of HEADS: they see what it sees, and change nothing
@@ -121,8 +113,15 @@ class Track4D(nn.Module):
             self.rtge = RayTimeEncoder(tagging)
             self.trk = StateToken(TrkConfig(width, config.state_width, config.memory))
             self.decoder = OskraDecoder(decoding) if config.head == 'oskra' else WaypointHead(decoding)
+            self.ear = nn.Linear(width, width)                                # the words of the question, on their way to TRK
             self.namer = nn.Linear(config.state_width, width, bias=False)     # what TRK's state is about, as a word
             self.beside = nn.ModuleDict({name: beside_head(decoding, name) for name in config.beside})
+
+    def heard(self, hidden: torch.Tensor, questions: list[str]) -> torch.Tensor:
+        "Hidden states (b, width) at `[TRK]`, with the words of the questions that led to it in them."
+        ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in questions]
+        words = torch.stack([self.vlm.get_input_embeddings()(torch.tensor(one, device=hidden.device)).sum(0) for one in ids])
+        return hidden + self.ear(nn.functional.layer_norm(words, words.shape[-1:]))
 
     def start(self, count: int) -> torch.Tensor:
         "Empty states (count, S)."
@@ -214,7 +213,8 @@ def run_turn(model: Track4D, rows: list[TurnRow], tokens: list[torch.Tensor], st
     words = torch.where(here[..., None], carrying[:, None], words)
     hidden = model.vlm.model(inputs_embeds=words, attention_mask=(order < lengths[:, None]).long(), position_ids=positions,
                              use_cache=False).last_hidden_state
-    at_word = hidden[torch.arange(len(rows)), at]
+    asking = [[said['content'] for said in row.messages if said['role'] == 'user'][-1] for row in rows]
+    at_word = model.heard(hidden[torch.arange(len(rows)), at], asking)
     step = model.trk(at_word, state, observed)
     kept = torch.where(asked[:, None], step.state, state)
     return TurnOutput(model.vlm.lm_head(hidden), labels, asked, at_word, dataclasses.replace(step, state=kept))

@@ -9,7 +9,7 @@ command goes on."""
 # %% auto #0
 __all__ = ['bench_counts', 'write_benchmark']
 
-# %% ../nbs/11c_track4d_bench.ipynb #462d0225
+# %% ../nbs/11c_track4d_bench.ipynb #85083917
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .presets import Preset
 from .runcard import data_hash, run_card
 from .storage import write_json
 
-# %% ../nbs/11c_track4d_bench.ipynb #0ee7cfcf
+# %% ../nbs/11c_track4d_bench.ipynb #dcef286c
 def bench_counts(dialogues: list[Dialogue]) -> dict:
     "Dialogues by venue and length, turns by kind, states, what occlusion and viewpoint do, the answers in words."
     turns = [turn for dialogue in dialogues for turn in dialogue.turns]

@@ -8,7 +8,7 @@ is the result, and `run_card.json` says what it needs to be believed. A second c
 # %% auto #0
 __all__ = ['start_model', 'write_losses', 'claim_run', 'run_lessons', 'train_run', 'save_small', 'load_small']
 
-# %% ../nbs/19e_track4d_runs.ipynb #80460f73
+# %% ../nbs/19e_track4d_runs.ipynb #daeb8f72
 import csv
 import time
 from dataclasses import asdict
@@ -29,14 +29,14 @@ from .track4d import Track4D, Track4DConfig, load_track4d, save_track4d
 from .track4d_training import Lesson, Track4DPlan, train_track4d
 from .vlm import load_vlm
 
-# %% ../nbs/19e_track4d_runs.ipynb #fa3d384c
+# %% ../nbs/19e_track4d_runs.ipynb #662dcfde
 def start_model(base: Path | str, config: Track4DConfig = Track4DConfig(), seed: int = 0) -> Track4D:
     "The base model of a folder with the three parts as built; its vision tower is frozen."
     vlm, tokenizer = load_vlm(base)
     vlm.model.visual.requires_grad_(False)
     return Track4D(vlm, tokenizer, config, seed)
 
-# %% ../nbs/19e_track4d_runs.ipynb #136d0a38
+# %% ../nbs/19e_track4d_runs.ipynb #08536a98
 def write_losses(path: Path, rows: list[dict]) -> None:
     "The log of a run as CSV; a loss that an iteration did not have is empty."
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -79,7 +79,7 @@ def train_run(out: Path | str, preset: Preset, base: Path | str, plan: Track4DPl
     last = {name: float(rows[-1][name] or 'nan') for name in ('words', 'position', 'total') if name in rows[-1]}
     return {'steps': len(rows), 'lessons': len(train), 'model': str(out / 'model'), **last}
 
-# %% ../nbs/19e_track4d_runs.ipynb #d0cc22de
+# %% ../nbs/19e_track4d_runs.ipynb #04799efc
 def save_small(model: Track4D, folder: Path | str, base: str | None = None) -> None:
     "Half precision, without decoders beside, without the tied word table, and without the tower if `base`, relative to `folder`, has it."
     dropped = ('beside.', 'vlm.lm_head.', *(('vlm.model.visual.',) if base else ()))

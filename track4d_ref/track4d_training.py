@@ -128,10 +128,11 @@ def branch_losses(model: Track4D, lessons: list[Lesson], number: int, reading: P
                   tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None) -> tuple:
     "Losses of turn `number` in the rows `index`; states (B, S) and last positions after it."
     old = cut_gradient(state, number, model.trk.config)
-    step = model.trk(reading.branch(number, index, old[index]), old[index])
     part = [lessons[i] for i in index]
+    hidden = model.heard(reading.branch(number, index, old[index]), [lesson.dialogue.turns[number].question for lesson in part])
+    step = model.trk(hidden, old[index])
     rows, nothing = [TurnRow(lesson.seen, ()) for lesson in part], torch.zeros(len(index), 1)
-    output = TurnOutput(nothing, nothing, nothing > -1, reading.at_word[number], step)
+    output = TurnOutput(nothing, nothing, nothing > -1, hidden, step)
     here = tuple(value[index] for value in last) if last else None
     losses, new = turn_losses(model, part, number, rows, [tokens[i] for i in index], output, here)
     losses['name'] = name_loss(model, step.state, part)
