@@ -140,7 +140,8 @@ axis = figure.add_subplot(projection='3d')
 draw_axes(axis, np.eye(4), 'world')
 draw_axes(axis, invert_pose(w2c), 'camera')
 axis.scatter(*points_m.T, color='#444444', s=14)
-axis.set(xlabel='x (m)', ylabel='y (m)', zlabel='z (m)', title='z of the camera points at the scene, y points down')
+axis.set(xlabel='x (m)', ylabel='y (m)', zlabel='z (m)',
+         title='z of the camera points at the scene, y points down')
 axis.set_box_aspect((1, 1, 0.6)); axis.view_init(22, -50)
 plt.show()
 
@@ -196,8 +197,11 @@ def in_image(uv_px: Array, depth_m: Array, height: int, width: int) -> Array:
 uv_px, depth_m = project(K, w2c, points_m)
 figure, axis = plt.subplots(figsize=(5, 3), dpi=90)
 dots = axis.scatter(*uv_px.T, c=depth_m, cmap='viridis_r', s=50)
-axis.set(xlim=(0, width), ylim=(height, 0), xlabel='u (px)', ylabel='v (px)', aspect='equal', title='seven points, as this camera sees them')
-axis.plot(K[0, 2], K[1, 2], '+', color='#D55E00', markersize=12); axis.text(K[0, 2] + 3, K[1, 2] - 3, 'principal point', color='#D55E00', fontsize=8)
+axis.set(xlim=(0, width), ylim=(height, 0), xlabel='u (px)', ylabel='v (px)', aspect='equal',
+         title='seven points, as this camera sees them')
+axis.plot(K[0, 2], K[1, 2], '+', color='#D55E00', markersize=12)
+axis.annotate('principal point', K[:2, 2], (K[0, 2] + 34, K[1, 2] - 30), color='#D55E00', fontsize=8,
+              arrowprops=dict(arrowstyle='-', color='#D55E00', linewidth=0.8))
 figure.colorbar(dots, label='depth (m)', shrink=0.7); plt.show()
 
 # %%
@@ -254,7 +258,8 @@ figure, axes = plt.subplots(1, 2, figsize=(6, 2.2), dpi=90)
 for axis, (columns, rows), title in zip(axes, ((4, 3), (2, 1.5)), ('4 × 3 pixels', 'the same, halved')):
     centers = pixel_centers(3, 4) * columns / 4
     axis.scatter(*centers.reshape(-1, 2).T, color='#0072B2', s=20)
-    axis.set(xlim=(0, columns), ylim=(rows, 0), aspect='equal', title=title, xlabel='u (px)'); axis.grid(alpha=0.5)
+    axis.set(xlim=(0, columns), ylim=(rows, 0), aspect='equal', title=title, xlabel='u (px)')
+    axis.grid(alpha=0.5)
 plt.show()
 
 # %%
@@ -281,7 +286,8 @@ def camera_rays(K: Array, w2c: Array, uv_px: Array) -> tuple[Array, Array]:
 
 def pluecker(origin_m: Array, direction: Array) -> Array:
     "Plücker coordinates (..., 6) = [moment o × d, direction d] of lines."
-    if isinstance(origin_m, torch.Tensor): return torch.cat([torch.linalg.cross(origin_m, direction), direction], -1)
+    if isinstance(origin_m, torch.Tensor):
+        return torch.cat([torch.linalg.cross(origin_m, direction), direction], -1)
     return np.concatenate([np.cross(origin_m, direction), direction], -1)
 
 
@@ -292,12 +298,14 @@ axis = figure.add_subplot(projection='3d')
 for start, step, length in zip(origin_m, direction, np.linalg.norm(points_m - origin_m, axis=1)):
     axis.plot(*np.stack([start, start + step * length]).T, color='#0072B2', linewidth=0.8)
 axis.scatter(*points_m.T, color='#D55E00', s=18)
-axis.set(xlabel='x (m)', ylabel='y (m)', zlabel='z (m)', title='each ray ends in its point'); axis.view_init(22, -50)
+axis.set(xlabel='x (m)', ylabel='y (m)', zlabel='z (m)', title='each ray ends in its point')
+axis.view_init(22, -50)
 plt.show()
 
 # %%
 lines = pluecker(origin_m, direction)
-assert np.allclose(lines, pluecker(origin_m + 3.7 * direction, direction))     # sliding along the ray changes nothing
+assert np.allclose(lines,
+    pluecker(origin_m + 3.7 * direction, direction))     # sliding along the ray changes nothing
 assert np.allclose((lines[:, :3] * lines[:, 3:]).sum(-1), 0, atol=1e-12)         # m · d = 0
 along = ((points_m - origin_m) * direction).sum(-1, keepdims=True)
 assert np.allclose(origin_m + along * direction, points_m, atol=1e-10)           # every point lies on its ray
@@ -315,15 +323,3 @@ assert (along[:, 0] > depth_m).all()                                            
 # 1. Swap $f_x$ and $f_y$ in `K`. Which assertion fails first? Which would still pass on a square camera?
 # 2. A rigid motion applied to all points *and* all cameras must not change a pixel. Prove it with `project`.
 # 3. Compare ray length and planar depth at the corner of a 90° camera. By how many per cent do they differ?
-#
-# <details><summary>Solutions</summary>
-#
-# 1. The first comparison of `project` with the naive loop passes, for both use the same wrong K; what fails is the
-#    check against pixels known from outside. With $f_x = f_y$ nothing would fail at all, which is why no example here
-#    has a square camera.
-# 2. For a rigid `M`: `project(K, w2c @ invert_pose(M), transform(M, xyz))` equals `project(K, w2c, xyz)`, because
-#    $w2c\,M^{-1} M X = w2c\,X$. Only relative poses are visible in pictures.
-# 3. At the corner of a square 90° camera the ray is $(1, 1, 1)$ for a depth of 1: length $\sqrt 3$, so 73 % longer.
-#    For a picture of another shape it is $\sqrt{1 + 1 + (H/W)^2}$.
-#
-# </details>

@@ -218,7 +218,7 @@ def portrait(label, colour, yaw_deg, size=130):
 
 
 # %%
-figure, axes = plt.subplots(2, 6, figsize=(9.5, 3.4), dpi=80)
+figure, axes = plt.subplots(2, 6, figsize=(9.5, 3.8), dpi=80)
 for axis, label, colour in zip(axes.flat, SHAPES, [*PALETTE, 'red', 'green']):
     picture = portrait(label, colour, 150)
     axis.imshow(picture[0][0])
@@ -253,12 +253,3 @@ assert yellow(portrait('car', 'blue', 210)[0]) > 20 + 3 * yellow(portrait('car',
 #
 # 1. Build a bus. Which parts tell its front?
 # 2. Give `PERSON` legs that swing with the distance walked. What else would `SceneObject` have to record?
-#
-# <details><summary>Solutions</summary>
-#
-# 1. The windscreen, the headlights and a door on one side only. Without an asymmetric part the front exists in the
-#    pose but not in the picture, and a question about it could not be answered by looking.
-# 2. The pose of each part over time, for one rigid pose per object no longer tells where a point of a leg is. Tracks
-#    of points on legs come from those, so `object_points` would need to know the part.
-#
-# </details>

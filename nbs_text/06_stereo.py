@@ -135,11 +135,14 @@ def _minimum(costs: np.ndarray) -> np.ndarray:
 
 
 # %%
-offsets = {rows: vertical_offsets_px(left.frames[0], np.roll(right.frames[0], rows, 0), 64) for rows in (-2, 0, 1)}
+offsets = {rows: vertical_offsets_px(left.frames[0], np.roll(right.frames[0], rows, 0), 64)
+           for rows in (-2, 0, 1)}
 figure, axis = plt.subplots(figsize=(5.6, 1.9))
 for (rows, values), color in zip(offsets.items(), PALETTE):
-    axis.hist(values, bins=np.arange(-3.1, 3.2, 0.2), color=color, alpha=0.75, label=f'shifted by {rows} rows')
-axis.set(xlabel='row of the match − row of the patch (px)', ylabel='patches'); axis.legend(loc='upper left', bbox_to_anchor=(0.62, 1))
+    axis.hist(values, bins=np.arange(-3.1, 3.2, 0.2), color=color, alpha=0.75,
+              label=f'shifted by {rows} rows')
+axis.set(xlabel='row of the match − row of the patch (px)', ylabel='patches')
+axis.legend(loc='center left', bbox_to_anchor=(1, 0.5))
 plt.show()
 
 # %%
@@ -160,7 +163,8 @@ def match_blocks_v1(left, right, max_disparity_px, radius_px, rows, columns):
         for j, column in enumerate(columns):
             costs = []
             for shift in range(max_disparity_px + 1):
-                a, b = (image[row - radius_px:row + radius_px + 1, c - radius_px:c + radius_px + 1].astype(float)
+                a, b = (image[row - radius_px:row + radius_px + 1,
+                              c - radius_px:c + radius_px + 1].astype(float)
                         for image, c in ((left, column), (right, column - shift)))
                 costs.append(np.minimum(np.abs(a - b).mean(-1), 40).mean())
             found[i, j] = np.argmin(costs)
@@ -193,7 +197,8 @@ def _box_mean(image: np.ndarray, radius: int) -> np.ndarray:
 rows, columns = range(40, 170, 25), range(80, 250, 30)
 plain = match_blocks_v1(left.frames[0], right.frames[0], 64, 4, rows, columns)
 blocks_px = match_blocks(left.frames[0], right.frames[0], 64)
-assert np.abs(blocks_px[np.ix_(rows, columns)] - plain).max() <= 0.5          # half a pixel: the parabola's share
+assert np.abs(blocks_px[np.ix_(rows, columns)]
+              - plain).max() <= 0.5          # half a pixel: the parabola's share
 
 
 # %% [markdown]
@@ -295,7 +300,8 @@ def _carry(values: np.ndarray) -> np.ndarray:
 checked = {name: disparity(left.frames[0], right.frames[0], 64, name) for name in methods}
 best = checked[methods[-1]]
 figure, axes = plt.subplots(1, 3, figsize=(7.4, 2.1))
-for axis, found, title in zip(axes, (raw[methods[-1]], best, fill_holes(best)), ('as matched', 'checked: white is unknown', 'filled')):
+for axis, found, title in zip(axes, (raw[methods[-1]], best, fill_holes(best)),
+                              ('as matched', 'checked: white is unknown', 'filled')):
     show_image(axis, in_colour(found), title)
 plt.show()
 
@@ -363,8 +369,10 @@ def object_centroids(view: View, frame: int) -> dict[int, np.ndarray]:
 # %%
 measured = with_stereo_depth(rig, 64)
 true_places, found_places = (object_centroids(view, 0) for view in (left, measured.view))
-error_m = {number: np.linalg.norm(found_places[number] - place) for number, place in true_places.items() if number in found_places}
-distance_m = {number: np.linalg.norm(place - camera_center(left.w2c[0])) for number, place in true_places.items()}
+error_m = {number: np.linalg.norm(found_places[number] - place) for number, place in true_places.items()
+           if number in found_places}
+distance_m = {number: np.linalg.norm(place - camera_center(left.w2c[0]))
+              for number, place in true_places.items()}
 for number, error in error_m.items():
     print(f'{rig.object(number).caption:<16} {distance_m[number]:.2f} m away, {100 * error:.1f} cm off')
 
@@ -378,7 +386,8 @@ for number, place in found_places.items():
 axes[1].hexbin(left.depth_m[0][known], measured.view.depth_m[0][known], gridsize=40, bins='log', cmap='Blues')
 axes[1].plot([0, 20], [0, 20], color=PALETTE[1], linewidth=1)
 limit = float(left.depth_m[0].max()) * 1.05
-axes[1].set(xlim=(0, limit), ylim=(0, limit), xlabel='true depth (m)', ylabel='stereo depth (m)', title='pixel by pixel'); plt.show()
+axes[1].set(xlim=(0, limit), ylim=(0, limit), xlabel='true depth (m)', ylabel='stereo depth (m)',
+            title='pixel by pixel'); plt.show()
 
 # %%
 error_px = np.abs(1 / measured.view.depth_m[0][known] - 1 / left.depth_m[0][known]) * left.K[0, 0] * 0.25
@@ -404,13 +413,15 @@ if motorcycle:
         values = np.where(np.isfinite(values), values, np.nan)
         title = name if name == 'truth' else f'{name}: bad-2px {100 * bad_pixels(found[name], ground_truth_px):.1f} %'
         show_image(axis, depth_to_rgb(depth_from_disparity(values, 994.978, 0.193001, 31.086), 2, 5.5), title)
-    figure.supxlabel('Images: Middlebury 2014 (Scharstein et al.), shipped with scikit-image', fontsize=7, color=MUTED)
+    figure.supxlabel('Images: Middlebury 2014 (Scharstein et al.), shipped with scikit-image', fontsize=7,
+                     color=MUTED)
     display(JPEG(figure_jpeg(figure, dpi=75)))
 
 # %%
 if motorcycle:
     scores = {name: bad_pixels(values, ground_truth_px) for name, values in found.items()}
-    print('bad-2px over all pixels with a truth:', {name: f'{100 * score:.1f} %' for name, score in scores.items()})
+    print('bad-2px over all pixels with a truth:',
+          {name: f'{100 * score:.1f} %' for name, score in scores.items()})
     assert scores['sgbm'] < scores['blocks'] < 0.35
     true_depth_m = depth_from_disparity(ground_truth_px, 994.978, 0.193001, 31.086)
     assert abs(np.median(true_depth_m[np.isfinite(ground_truth_px)]) - 2.75) < 0.01
@@ -425,11 +436,13 @@ if motorcycle:
 folder = Path(os.environ.get('TRACK4D_DATA', '.')) / 'stereo_bidavideo'
 office = None
 if folder.is_dir():
-    office = [np.asarray(Image.open(folder / eye / f'{eye}000004.jpg').convert('RGB').resize((640, 360))) for eye in ('left', 'right')]
+    office = [np.asarray(Image.open(folder / eye / f'{eye}000004.jpg').convert('RGB').resize((640, 360)))
+              for eye in ('left', 'right')]
     walk_px = disparity(*office, 48)
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.4))
     show_image(axes[0], office[0], 'left eye')
-    show_image(axes[1], depth_to_rgb(1 / np.maximum(np.nan_to_num(walk_px), 1e-3) * (walk_px > 0.5), 1 / 36, 1 / 3), 'disparity: near is yellow')
+    show_image(axes[1], depth_to_rgb(1 / np.maximum(np.nan_to_num(walk_px), 1e-3) * (walk_px > 0.5), 1 / 36,
+                                     1 / 3), 'disparity: near is yellow')
     figure.supxlabel('Images: BiDAVideo (Jing et al.), MIT licence', fontsize=7, color=MUTED)
     display(JPEG(figure_jpeg(figure, dpi=80)))
 

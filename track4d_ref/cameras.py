@@ -115,5 +115,6 @@ def camera_rays(K: Array, w2c: Array, uv_px: Array) -> tuple[Array, Array]:
 
 def pluecker(origin_m: Array, direction: Array) -> Array:
     "Plücker coordinates (..., 6) = [moment o × d, direction d] of lines."
-    if isinstance(origin_m, torch.Tensor): return torch.cat([torch.linalg.cross(origin_m, direction), direction], -1)
+    if isinstance(origin_m, torch.Tensor):
+        return torch.cat([torch.linalg.cross(origin_m, direction), direction], -1)
     return np.concatenate([np.cross(origin_m, direction), direction], -1)
