@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= runs/tour
 
-.PHONY: demo test docs notebooks twins export check-clean clean
+.PHONY: demo app test test-browser docs notebooks twins export check-clean clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,8 +19,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 demo: $(VENV)/.runtime        ## the main job: video in, 4D questions out, a model trained on them, a report at the end
 	$(BIN)/track4d tour --out $(DEMO)
 
+app: $(VENV)/.runtime         ## look at a clip in the browser, point at something, ask
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app]"
+	$(BIN)/track4d app
+
 test: $(VENV)/.dev            ## everything CI runs: unit tests, project rules, every notebook
 	$(BIN)/python -m pytest tests
+
+test-browser: $(VENV)/.dev    ## JupyterLab and the app in a headless Chromium; pictures in runs/browser
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,browser]"
+	test -n "$$TRACK4D_BROWSER" || command -v chromium >/dev/null || apt-get install -y -qq chromium || \
+	  { echo 'install Chromium, or name a browser: TRACK4D_BROWSER=/path/to/chrome make test-browser'; exit 1; }
+	$(BIN)/python -m pytest -n 0 tests/test_browser.py -rs
 
 docs: $(VENV)/.dev            ## the site: notebooks as saved, API pages; a broken link between pages stops the build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

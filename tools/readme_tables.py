@@ -1,5 +1,6 @@
 """Rewrite what is generated from other files: the tables of README.md, and results/index.html if a result has changed."""
 import configparser
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import nbformat
 
 ROOT = Path(__file__).parent.parent
 PARTS = {'00': 'Start', '01': 'I The world', '08': 'II The questions', '13': 'III The model', '20': 'IV Learning', '25': 'V The proof'}
+
+DOORS = (('laptop, CPU: first look', 'jupyter lab nbs/00_tour.ipynb', 'door_tour_notebook', '26 of 26 camera movements right'),
+         ('laptop, CPU: the main job', 'make demo', 'door_demo', 'camera movement above 90 %, blind twin near 30 %'),
+         ('free cloud GPU', 'track4d tour --preset small', 'door_cloud', ''),
+         ('one card, 24 GB', 'track4d train sft --preset rtx24', 'door_rtx24', ''))
 
 
 def notebook_map() -> str:
@@ -29,6 +35,37 @@ def preset_table() -> str:
     return '\n'.join(rows)
 
 
+NOT_MEASURED = 'not measured'
+
+
+def door_table() -> str:
+    """What each door costs and shows, from results/door_*.json; where nobody has measured, it says so."""
+    rows = ['| door | command | minutes | memory | number to expect |', '|---|---|--:|--:|---|']
+    for name, command, file, number in DOORS:
+        path = ROOT / 'results' / f'{file}.json'
+        stored = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        minutes = f'{stored["wall_s"] / 60:.1f}' if stored else NOT_MEASURED
+        memory = f'{stored["peak_gib"]:.1f} GiB' if stored else NOT_MEASURED
+        rows.append(f'| {name} | `{command}` | {minutes} | {memory} | {number if stored else NOT_MEASURED} |')
+    return '\n'.join(rows)
+
+
+def results_table() -> str:
+    """One line for each shipped result whose finding is one number."""
+    read = lambda name: json.loads((ROOT / 'results' / f'{name}.json').read_text(encoding='utf-8'))
+    tour = read('tour_tiny')['extra']['findings']
+    seen, kitti = tour['camera_movement'], tour['kitti']
+    rows = ['| finding | number | seed | file |', '|---|---|--:|---|']
+    line = lambda finding, number, name, seed: rows.append(f'| {finding} | {number} | {seed} | [{name}](results/{name}.json) |')
+    line('camera movement after two CPU minutes, held-out clips', f'{seen["accuracy"]:.1f} % (blind {seen["blind"]:.1f} %)', 'tour_tiny', 0)
+    line('KITTI 0001: standing objects, visual against true motion', f'{kitti["median_visual_px"]:.0f} px against {kitti["median_true_motion_px"]:.1f} px', 'tour_tiny', 0)
+    for path in sorted((ROOT / 'results').glob('benchmark_grpo_*.json')):
+        stored = read(path.stem)
+        line(f'GRPO with a shared video prefix, {path.stem.removeprefix("benchmark_grpo_").replace("_", " ")}',
+             f'{stored["times_faster"]:.1f}× faster, {stored["memory_ratio"]:.1f}× less memory', path.stem, stored['card']['seed'])
+    return '\n'.join(rows)
+
+
 def renew(text: str, name: str, table: str) -> str:
     pattern = re.compile(rf'(<!-- {name} -->\n).*?(<!-- end of {name} -->)', re.S)
     if not pattern.search(text): raise SystemExit(f'README.md: the marks of the table {name!r} are missing')
@@ -37,7 +74,9 @@ def renew(text: str, name: str, table: str) -> str:
 
 def renewed_readme() -> str:
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    return renew(renew(text, 'map', notebook_map()), 'presets', preset_table())
+    for name, table in (('doors', door_table), ('map', notebook_map), ('results', results_table), ('presets', preset_table)):
+        text = renew(text, name, table())
+    return text
 
 
 def renew_results_page() -> None:

@@ -1,0 +1,154 @@
+"""A person at the screen: the tour in JupyterLab and the app, in a headless Chromium. Pictures stay in runs/browser."""
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PICTURES = ROOT / 'runs' / 'browser'
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+ARGUMENTS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+             '--disable-component-update', '--disable-sync']
+PATIENCE_S = 300                                   # two cores that do other things as well
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(command: list[str], address: str, log: Path):
+    """A server that answers at `address` while the block runs."""
+    environment = {name: value for name, value in os.environ.items() if name != 'MPLBACKEND'}
+    with open(log, 'w') as told:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=subprocess.STDOUT, env=environment)
+        try:
+            started = time.monotonic()
+            while True:
+                assert server.poll() is None and time.monotonic() - started < PATIENCE_S, log.read_text()
+                try: urllib.request.urlopen(address, timeout=30); break
+                except OSError: time.sleep(0.5)
+            yield
+        finally:
+            server.terminate()
+            try: server.wait(20)
+            except subprocess.TimeoutExpired: server.kill()
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A page of a browser with a profile of its own; skips where there is none."""
+    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed; use make test-browser')
+    browser = os.environ.get('TRACK4D_BROWSER') or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser: pytest.skip('no browser here; make test-browser installs Chromium')
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with playwright.sync_playwright() as engine:
+        context = engine.chromium.launch_persistent_context(tmp_path / 'profile', executable_path=browser, headless=True, args=ARGUMENTS,
+                                                            viewport={'width': 1280, 'height': 1000})
+        page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        yield page
+        context.close()
+
+
+def drag(page, handle, right_px: float) -> None:
+    """Take hold of something and move it sideways."""
+    box = handle.bounding_box()
+    x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + right_px / 2, y, steps=3)
+    page.mouse.move(x + right_px, y, steps=3)
+    page.mouse.up()
+
+
+def changed(read, before, seconds: float = PATIENCE_S):
+    """What `read` gives once it differs from `before`."""
+    started = time.monotonic()
+    while (now := read()) == before:
+        assert time.monotonic() - started < seconds, f'still {str(before)[:80]}'
+        time.sleep(0.2)
+    return now
+
+
+def without_outputs(path: Path) -> str:
+    notebook = json.loads(path.read_text())
+    for cell in notebook['cells']:
+        if cell['cell_type'] == 'code': cell['outputs'] = []
+    return json.dumps(notebook)
+
+
+@pytest.mark.timeout(900)
+def test_the_tour_runs_in_jupyterlab_and_its_slider_moves_the_picture(page, tmp_path):
+    pytest.importorskip('jupyterlab', reason='jupyterlab is not installed')
+    port, folder = free_port(), tmp_path / 'notebooks'
+    folder.mkdir()
+    (folder / '00_tour.ipynb').write_text(without_outputs(ROOT / 'nbs' / '00_tour.ipynb'))
+    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', f'--port={port}', '--ServerApp.port_retries=0',
+               '--IdentityProvider.token=', f'--ServerApp.root_dir={folder}', '--LabApp.news_url=', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+    with serving(command, f'http://127.0.0.1:{port}/api', tmp_path / 'lab.log'):
+        page.goto(f'http://127.0.0.1:{port}/lab/tree/00_tour.ipynb?reset')
+        page.locator('.jp-Notebook .jp-Cell').first.wait_for()
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for()       # the kernel is there
+        page.get_by_role('menuitem', name='Run', exact=True).click()
+        page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
+        started = time.monotonic()
+        page.get_by_text('right; chance is a quarter').last.wait_for()
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for()
+        print(f'tour in JupyterLab: {time.monotonic() - started:.0f} s')
+        assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] >> text=Error').count() == 0
+        picture, handle = page.locator('.jupyter-widgets.widget-image').first, page.locator('.noUi-handle').first
+        handle.scroll_into_view_if_needed()
+        first = picture.get_attribute('src')
+        page.screenshot(path=PICTURES / 'jupyterlab_before.png')
+        drag(page, handle, -150)
+        changed(lambda: picture.get_attribute('src'), first)
+        time.sleep(1)
+        page.screenshot(path=PICTURES / 'jupyterlab_after.png')
+
+
+@pytest.mark.timeout(900)
+def test_the_app_follows_a_click_and_answers_a_question(page, tmp_path):
+    pytest.importorskip('nicegui', reason='the extra `app` is not installed')
+    address = f'http://127.0.0.1:{(port := free_port())}'
+    fetched = []
+    page.on('request', lambda request: fetched.append(request.url))
+    with serving([sys.executable, '-m', 'track4d_ref.cli', 'app', '--port', str(port), '--no-browser'], address, tmp_path / 'app.log'):
+        page.goto(address)
+        at = page.get_by_test_id
+        plan = lambda: at('plan').locator('img').last.get_attribute('src')
+        at('pointed').get_by_text('black car: travels').wait_for()
+        page.screenshot(path=PICTURES / 'app_open.png')
+        box, seen = at('visual').bounding_box(), plan()
+        page.mouse.click(box['x'] + 0.25 * box['width'], box['y'] + 0.5 * box['height'])
+        at('pointed').get_by_text('orange car: stands still').wait_for()
+        seen = changed(plan, seen)
+        assert at('visual').locator('svg circle').count() == at('true').locator('svg circle').count() == 1
+        lines = at('visual').locator('svg g line').count()
+        drag(page, at('time').locator('.q-slider__thumb'), -0.4 * at('time').bounding_box()['width'])
+        assert changed(lambda: at('visual').locator('svg g line').count(), lines) < lines
+        time.sleep(1)
+        page.screenshot(path=PICTURES / 'app_clicked.png')
+        at('question').fill('Which way does the black car go?')
+        at('ask').click()
+        answer = at('answers').locator('.q-card').first
+        answer.wait_for()
+        assert 'tour_model' in answer.inner_text() and len(answer.inner_text().splitlines()) >= 3
+        at('pointed').get_by_text('black car: travels').wait_for()                     # its trajectory, from above
+        changed(plan, seen)
+        page.locator('.q-chip').first.click()
+        at('ask').click()
+        at('answers').get_by_text('Truth:').wait_for()
+        time.sleep(1)
+        page.screenshot(path=PICTURES / 'app_asked.png')
+    assert all(url.startswith((address, 'data:')) for url in fetched)                  # nothing is fetched from elsewhere
