@@ -29,7 +29,7 @@ from track4d_ref.storage import InputError, project_path
 # %%
 import matplotlib.pyplot as plt
 
-from track4d_ref.viz import draw_tracks, show_frame, use_style
+from track4d_ref.viz import draw_tracks, frame_strip, show_frame, use_style
 use_style()
 
 
@@ -80,6 +80,9 @@ from track4d_ref.presets import load_preset
 preset = load_preset('tiny')
 clip = open_choice(clips['street'])
 clip
+
+# %%
+frame_strip(clip); plt.show()
 
 
 # %% [markdown]

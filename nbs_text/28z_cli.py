@@ -124,3 +124,12 @@ assert code == 0 and all(name in helped for name in ('tour', 'data', 'train', 'e
 #
 # 1. Interrupt `track4d tour` and start it again: which steps are not repeated?
 # 2. Write a shell script that simulates, asks and trains, and stops at the first failure.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `track4d tour` repeats what is quick and trains again; the commands under `data`, `train` and `evaluate` go on
+#    from what is there. Compare the files' times.
+# 2. `set -e` and four lines: `track4d data simulate`, `data questions`, `train sft`, `evaluate`. Every mistake ends
+#    with exit code 2, so the shell stops there.
+#
+# </details>

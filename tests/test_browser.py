@@ -29,7 +29,7 @@ def free_port() -> int:
 @contextmanager
 def serving(command: list[str], address: str, log: Path):
     """A server that answers at `address` while the block runs."""
-    environment = {name: value for name, value in os.environ.items() if name != 'MPLBACKEND'}
+    environment = {name: value for name, value in os.environ.items() if name not in ('MPLBACKEND', 'PYTEST_CURRENT_TEST')}
     with open(log, 'w') as told:
         server = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=subprocess.STDOUT, env=environment)
         try:

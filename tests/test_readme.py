@@ -40,7 +40,8 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
 def answers_when_served(words: list[str], folder: Path) -> None:
     """Start the app, wait for its page, stop it."""
     command = [sys.executable, '-m', 'track4d_ref.cli', *words[1:], '--no-browser', '--port', '8765']
-    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {'PYTHONPATH': str(ROOT)})
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'} | {'PYTHONPATH': str(ROOT)}
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
         for _ in range(240):
             assert server.poll() is None, server.stdout.read()
@@ -115,3 +116,11 @@ def test_doors_say_what_nobody_has_measured():
     for path in (ROOT / 'results').glob('door_*.json'):
         stored = json.loads(path.read_text())
         assert stored['card']['command'] and stored['wall_s'] > 0 and stored['peak_gib'] > 0
+
+
+def test_badges_lead_to_notebooks_of_a_named_repository():
+    address = re.search(r'^Repository = "https://github.com/([\w.-]+/[\w.-]+)"', (ROOT / 'pyproject.toml').read_text(), re.M)
+    links = re.findall(r'https://colab\.research\.google\.com/github/([\w./-]+)', README)
+    assert bool(links) == bool(address)
+    for link in links:
+        assert link.startswith(f'{address[1]}/blob/main/nbs/') and (ROOT / 'nbs' / Path(link).name).exists()

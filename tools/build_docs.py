@@ -30,9 +30,9 @@ def parts(readme: str) -> dict[str, list[str]]:
 
 def front_page(readme: str) -> str:
     "The README, its links led to the pages of the site, with the navigation behind it."
-    text = readme.replace('](nbs/index.ipynb)', '](course.ipynb)').replace('](nbs/', '](').replace('](data_samples/true_motion.gif)', '](true_motion.gif)')
+    text = readme.replace('](nbs/index.ipynb)', '](course.ipynb)').replace('](nbs/', '](').replace('](data_samples/true_motion.gif)', '](true_motion.gif)').replace('](docs/', '](')
     text = re.sub(r'<!-- (map|presets) -->.*?<!-- end of \1 -->', '*The list stands at the side.*', text, count=1, flags=re.S)
-    text = re.sub(r'\[([^]]+)\]\((?!http|#)[\w./]+\.(?:md|html|ini)\)|\[([^]]+)\]\(LICENSE\)',
+    text = re.sub(r'\[([^]]+)\]\((?!http|#)[\w./]+\.(?:md|html|ini|json)\)|\[([^]]+)\]\(LICENSE\)',
                   lambda link: link[1] or link[2], text)
     modules = sorted(path.stem for path in (ROOT / 'track4d_ref').glob('*.py') if not path.name.startswith('_'))
     blocks = [toctree(part, names) for part, names in parts(readme).items()]
@@ -45,7 +45,7 @@ def stage(source: Path) -> None:
     (source / 'api').mkdir(parents=True)
     for path in (ROOT / 'nbs').glob('*.ipynb'):
         if path.stem != 'index': shutil.copy(path, source)
-    shutil.copy(ROOT / 'data_samples/true_motion.gif', source)
+    for picture in (ROOT / 'data_samples/true_motion.gif', *(ROOT / 'docs').glob('*.png')): shutil.copy(picture, source)
     for path in (ROOT / 'track4d_ref').glob('*.py'):
         if path.name.startswith('_'): continue
         page = f'# {path.stem}\n\n```{{eval-rst}}\n.. automodule:: track4d_ref.{path.stem}\n   :members:\n```\n'

@@ -50,6 +50,15 @@ def door_table() -> str:
     return '\n'.join(rows)
 
 
+def badges() -> str:
+    """Cloud-notebook badges of the tour and the app's notebook; a sentence as long as the repository has no public address."""
+    address = re.search(r'^Repository = "https://github.com/([\w.-]+/[\w.-]+)"', (ROOT / 'pyproject.toml').read_text(encoding='utf-8'), re.M)
+    if not address: return '*Badges that open notebooks in the cloud appear here as soon as `pyproject.toml` names the public address (`[project.urls] Repository`).*'
+    link = 'https://colab.research.google.com/github/{0}/blob/main/nbs/{1}.ipynb'
+    image = 'https://colab.research.google.com/assets/colab-badge.svg'
+    return ' '.join(f'[![{name} in a cloud notebook]({image})]({link.format(address[1], name)})' for name in ('00_tour', '28d_looking'))
+
+
 def results_table() -> str:
     """One line for each shipped result whose finding is one number."""
     read = lambda name: json.loads((ROOT / 'results' / f'{name}.json').read_text(encoding='utf-8'))
@@ -74,7 +83,7 @@ def renew(text: str, name: str, table: str) -> str:
 
 def renewed_readme() -> str:
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    for name, table in (('doors', door_table), ('map', notebook_map), ('results', results_table), ('presets', preset_table)):
+    for name, table in (('badges', badges), ('doors', door_table), ('map', notebook_map), ('results', results_table), ('presets', preset_table)):
         text = renew(text, name, table())
     return text
 
