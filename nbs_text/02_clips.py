@@ -32,7 +32,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from track4d_ref.storage import InputError, atomic_folder, inside, read_arrays, read_json, write_arrays, write_json
+from track4d_ref.storage import InputError, atomic_folder, brief, inside, ordinary_file, read_arrays, read_json, write_arrays, write_json
 
 # %%
 import tempfile
@@ -354,24 +354,36 @@ assert all(sentence != 'fine' for name, sentence in complaints.items() if name !
 # | `view0.npz` | frames, depth, instances, exactly | code |
 # | `view0.mp4` | the frames, compressed | eyes, and other trainers |
 #
-# The video is lossy, so code never reads it back. Encoding runs on one thread with fixed settings; with the same library
-# version the same clip gives the same bytes.
+# The video is lossy, so code does not read it back, with one exception: a **compact** folder has no `npz` of pixels. Its
+# frames are the decoded video, its depth and masks are gone. The shipped benchmarks are compact: a clip takes 20 KB instead
+# of 500, and who wants depth and masks simulates the clip again. Encoding runs on one thread with fixed settings; with the
+# same library version the same clip gives the same bytes.
 
 # %%
 #| export
 FORMAT = 'track4d-clip/1'
+CRF, COMPACT_CRF = 12, 18             # [ours] quality of the videos; lower is better
 
-def write_video(path: Path | str, frames: np.ndarray, fps: float) -> None:
+def write_video(path: Path | str, frames: np.ndarray, fps: float, crf: int = CRF) -> None:
     "Encode frames (T, H, W, 3) uint8 as H.264 that ordinary players open; odd sizes are padded by one row or column."
     padded = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), 'edge')
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width, stream.pix_fmt = padded.shape[1], padded.shape[2], 'yuv420p'
         # x264's assembly reads past the picture, so its bytes vary from run to run; its C code does not
-        stream.options = {'crf': '12', 'preset': 'veryfast', 'threads': '1', 'x264-params': 'asm=0'}
+        stream.options = {'crf': str(crf), 'preset': 'veryfast', 'threads': '1', 'x264-params': 'asm=0'}
         for frame in padded:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
         container.mux(stream.encode())
+
+def read_video(path: Path | str, height: int, width: int) -> np.ndarray:
+    "The frames (T, height, width, 3) of a video, without padding; a broken file raises InputError."
+    path = ordinary_file(path)
+    try:
+        with av.open(str(path)) as container:
+            return np.stack([frame.to_ndarray(format='rgb24')[:height, :width] for frame in container.decode(video=0)])
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise InputError(f'{path}: not a readable video ({brief(error)}); copy or make the file again') from None
 
 
 # %%
@@ -396,17 +408,17 @@ def _texts(clip: Clip) -> dict:
 
 # %%
 #| export
-def save_clip(clip: Clip, folder: Path | str) -> None:
-    "Check the clip and write its folder, whole or not at all."
+def save_clip(clip: Clip, folder: Path | str, compact: bool = False) -> None:
+    "Check the clip and write its folder, whole or not at all; `compact` keeps of the pixels a video only."
     check_clip(clip)
     with atomic_folder(folder) as partial:
-        write_json(partial / 'clip.json', _texts(clip))
+        write_json(partial / 'clip.json', _texts(clip) | ({'compact': True} if compact else {}))
         numbers = {'times_s': clip.times_s, **_object_numbers(clip.objects, clip.frames_count)}
         for index, view in enumerate(clip.views):
             numbers.update(_view_numbers(index, view))
             pixels = {name: getattr(view, name) for name in ('frames', 'depth_m', 'instances') if getattr(view, name) is not None}
-            if pixels: write_arrays(partial / f'view{index}.npz', **pixels)
-            if view.frames is not None: write_video(partial / f'view{index}.mp4', view.frames, clip_fps(clip))
+            if pixels and not compact: write_arrays(partial / f'view{index}.npz', **pixels)
+            if view.frames is not None: write_video(partial / f'view{index}.mp4', view.frames, clip_fps(clip), COMPACT_CRF if compact else CRF)
         write_arrays(partial / 'world.npz', **numbers)
 
 def clip_fps(clip: Clip) -> float:
@@ -427,7 +439,8 @@ def load_clip(folder: Path | str) -> Clip:
     if not isinstance(texts, dict) or texts.get('format') != FORMAT:
         raise InputError(f'{folder / "clip.json"}: format is not {FORMAT!r}; convert the clip with this version')
     try:
-        views = tuple(_load_view(folder, index, entry, numbers) for index, entry in enumerate(texts['views']))
+        compact = bool(texts.get('compact'))
+        views = tuple(_load_view(folder, index, entry, numbers, compact) for index, entry in enumerate(texts['views']))
         objects = tuple(_load_object(index, entry, numbers) for index, entry in enumerate(texts['objects']))
         clip = Clip(str(texts['id']), views, objects, numbers['times_s'], np.array(texts['up'], float), str(texts['source']),
                     str(texts['licence']), dict(texts['meta']))
@@ -443,11 +456,12 @@ def load_clip(folder: Path | str) -> Clip:
 
 # %%
 #| export
-def _load_view(folder: Path, index: int, entry: dict, numbers: dict) -> View:
-    path = inside(folder, f'view{index}.npz')
-    pixels = read_arrays(path) if path.exists() else {}
-    return View(str(entry['name']), numbers[f'view{index}_K'], numbers[f'view{index}_w2c'], int(entry['height']), int(entry['width']),
-                pixels.get('frames'), pixels.get('depth_m'), pixels.get('instances'), numbers[f'view{index}_frame_valid'])
+def _load_view(folder: Path, index: int, entry: dict, numbers: dict, compact: bool) -> View:
+    path, video = inside(folder, f'view{index}.npz'), inside(folder, f'view{index}.mp4')
+    height, width = int(entry['height']), int(entry['width'])
+    if compact: pixels = {'frames': read_video(video, height, width)} if video.exists() else {}
+    else: pixels = read_arrays(path) if path.exists() else {}
+    return View(str(entry['name']), numbers[f'view{index}_K'], numbers[f'view{index}_w2c'], height, width, pixels.get('frames'), pixels.get('depth_m'), pixels.get('instances'), numbers[f'view{index}_frame_valid'])
 
 def _load_object(index: int, entry: dict, numbers: dict) -> SceneObject:
     return SceneObject(int(entry['id']), str(entry['label']), str(entry['caption']), numbers['object_size_m'][index],
@@ -472,6 +486,19 @@ print(sizes)
 assert (back.view.frames == toy.view.frames).all() and (back.view.depth_m == toy.view.depth_m).all()
 assert (back.view.w2c == toy.view.w2c).all() and back.objects[0].caption == 'orange ball' and back.times_s.tolist() == toy.times_s.tolist()
 assert len(decoded) == 5 and np.abs(decoded[2].astype(int) - toy.view.frames[2]).mean() < 4
+
+# %% [markdown]
+# The compact folder of the same clip holds three small files; what comes back is close to the picture, not equal to it.
+
+# %%
+with tempfile.TemporaryDirectory() as place:
+    save_clip(toy, Path(place) / 'toy', compact=True)
+    small = load_clip(Path(place) / 'toy')
+    print({file.name: file.stat().st_size for file in sorted((Path(place) / 'toy').iterdir())})
+
+# %%
+assert small.view.frames.shape == toy.view.frames.shape and small.view.depth_m is None and small.view.instances is None
+assert 0 < np.abs(small.view.frames.astype(int) - toy.view.frames).mean() < 6 and (small.view.w2c == toy.view.w2c).all()
 
 
 # %% [markdown]

@@ -44,6 +44,21 @@ def test_equal_clips_give_equal_bytes(tmp_path):
     for path in (tmp_path / 'a').iterdir(): assert path.read_bytes() == (tmp_path / 'b' / path.name).read_bytes(), path.name
 
 
+def test_compact_folder_keeps_numbers_and_a_video(tmp_path):
+    clip = make_clip(views=2)
+    for name in 'ab': save_clip(clip, tmp_path / name, compact=True)
+    assert sorted(p.name for p in (tmp_path / 'a').iterdir()) == ['clip.json', 'view0.mp4', 'view1.mp4', 'world.npz']
+    for path in (tmp_path / 'a').iterdir(): assert path.read_bytes() == (tmp_path / 'b' / path.name).read_bytes(), path.name
+    back = load_clip(tmp_path / 'a')
+    for one, other in zip(clip.views, back.views):
+        assert other.depth_m is None and other.instances is None and other.frames.shape == one.frames.shape
+        assert (other.w2c == one.w2c).all() and other.frame_valid.all()
+    (tmp_path / 'a' / 'view1.mp4').write_bytes((tmp_path / 'a' / 'view1.mp4').read_bytes()[:300])
+    with pytest.raises(InputError, match='view1.mp4: not a readable video'): load_clip(tmp_path / 'a')
+    save_clip(make_clip(frames=False), tmp_path / 'c', compact=True)
+    assert load_clip(tmp_path / 'c').view.frames is None
+
+
 def test_video_opens_with_every_frame_and_the_right_rate(tmp_path):
     save_clip(make_clip(), tmp_path / 'clip')
     with av.open(str(tmp_path / 'clip' / 'view0.mp4')) as video:
