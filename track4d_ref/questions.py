@@ -25,7 +25,7 @@ from .references import point_text, refer_somehow
 from .spatial_facts import (depth_facts, multiview_depth_facts, multiview_object_distance_facts,
                                        object_distance_facts)
 from .storage import InputError
-from .templates import LETTERS, PHRASINGS, WRAPPERS, claim_question, prompt_text, sentence
+from .templates import LETTERS, PHRASINGS, WORDINGS, claim_question, prompt_text, sentence
 from .track_questions import track_target
 
 # %% ../nbs/09_questions.ipynb #83457580
@@ -74,6 +74,7 @@ class Style:
     modes: tuple[str, ...] = ('caption', 'pixel')     # add 'circle' where the frames are drawn on, see draw_references
     combined: bool = True
     systems: tuple[str, ...] = ('first camera',)      # of object_direction; also 'gravity-aligned' and 'screen'
+    wording: str = 'standard'                         # or 'transfer': words that no training question uses
 
 DIRECTION_SYSTEMS = {'first camera': (direction_facts, ''), 'gravity-aligned': (level_direction_facts, '_level'),
                      'screen': (screen_direction_facts, '_screen')}  # how to find them, which wording
@@ -139,14 +140,14 @@ def _slots(kind: str, phrases: list[str]) -> dict[str, str]:
     if kind == 'camera_object_distance_change': return dict(a='the camera', b=phrases[0])
     return dict(zip('abc', phrases))
 
-def _yes_no(kind: str, fact: Fact, options: list[str], slots: dict, rng: np.random.Generator) -> tuple[str, str, int, str]:
+def _yes_no(kind: str, fact: Fact, options: list[str], slots: dict, wrappers, rng: np.random.Generator) -> tuple[str, str, int, str]:
     "Text, answer, wrapper number and claimed option (slots unfilled) of a claim that is true half of the time."
     true = bool(rng.random() < 0.5)
     wrong = [option for option in options if option != fact.label and _is_slot(option) == _is_slot(fact.label)]
     claimed = fact.label if true else wrong[int(rng.integers(len(wrong)))]
-    wrapper = int(rng.integers(len(WRAPPERS)))
+    wrapper = int(rng.integers(len(wrappers)))
     if _is_slot(claimed): slots = dict(slots, other=slots['b' if claimed == '{a}' else 'a'])
-    text = claim_question(kind, wrapper, **dict(slots, option=claimed.format(**slots)))
+    text = claim_question(kind, wrappers[wrapper], **dict(slots, option=claimed.format(**slots)))
     return text, 'Yes' if true else 'No', wrapper, claimed
 
 def _choose_form(kind: str, fact: Fact, style: Style, rng: np.random.Generator) -> str:
@@ -159,12 +160,13 @@ def phrase_fact(kind: str, m: Measured, fact: Fact, rng: np.random.Generator, cu
     named = _refer_all(m, fact, style, cuts, rng)
     if named is None: return None
     slots, form, options = _slots(kind, named[0]), _choose_form(kind, fact, style, rng), offered_options(fact, rng)
-    wording = kind + (DIRECTION_SYSTEMS[fact.system][1] if kind == 'object_direction' else '')
+    topic = kind + (DIRECTION_SYSTEMS[fact.system][1] if kind == 'object_direction' else '')
+    phrasings, wrappers = WORDINGS[style.wording]
     label, choices, extra = fact.label.format(**slots), (), {}
-    if form == 'yes_no': text, answer, template, extra['claim'] = _yes_no(wording, fact, options, slots, rng)
+    if form == 'yes_no': text, answer, template, extra['claim'] = _yes_no(topic, fact, options, slots, wrappers, rng)
     else:
-        template = int(rng.integers(len(PHRASINGS[wording])))
-        text, answer = sentence(PHRASINGS[wording][template].format(**slots)), label
+        template = int(rng.integers(len(phrasings[topic])))
+        text, answer = sentence(phrasings[topic][template].format(**slots)), label
     if form == 'choice':
         choices = tuple(option.format(**slots) for option in options)
         answer = LETTERS[options.index(fact.label)]

@@ -7,8 +7,9 @@ Slots: {a}, {b}, {c} are phrases for objects; {option} is an answer text, {other
 
 # %% auto #0
 __all__ = ['CAMERA', 'DISTANCE_CHANGE', 'ROTATION', 'DIRECTION', 'SCREEN_DIRECTION', 'LEVEL_DIRECTION', 'AGENT', 'MOVED', 'DEPTH',
-           'OBJECT_DISTANCE', 'VISUAL_TRACK', 'TRUE_MOTION', 'PHRASINGS', 'CLAIMS', 'WRAPPERS', 'VERBS', 'LETTERS',
-           'INSTRUCTIONS', 'base_form', 'asked', 'sentence', 'claim_question', 'prompt_text']
+           'OBJECT_DISTANCE', 'VISUAL_TRACK', 'TRUE_MOTION', 'PHRASINGS', 'CLAIMS', 'WRAPPERS', 'VERBS', 'TRANSFER',
+           'TRANSFER_WRAPPERS', 'WORDINGS', 'LETTERS', 'INSTRUCTIONS', 'base_form', 'asked', 'sentence',
+           'claim_question', 'prompt_text']
 
 # %% ../nbs/08b_templates.ipynb #8e7ae674
 import re
@@ -178,10 +179,36 @@ def sentence(text: str) -> str:
     "The text with a capital first letter."
     return text[:1].upper() + text[1:]
 
-def claim_question(kind: str, wrapper: int, **slots: str) -> str:
-    "A claim of the type `kind` about its slots, as one of the yes/no questions."
+def claim_question(kind: str, wrapper: int | str, **slots: str) -> str:
+    "A claim of the type `kind` about its slots, as one of the yes/no questions: a number of WRAPPERS, or a wrapper."
     subject, predicate = (part.format(**slots) for part in CLAIMS[kind])
-    return sentence(WRAPPERS[wrapper].format(stated=f'{subject} {predicate}', asked=asked(subject, predicate)))
+    wrapper = wrapper if isinstance(wrapper, str) else WRAPPERS[wrapper]
+    return sentence(wrapper.format(stated=f'{subject} {predicate}', asked=asked(subject, predicate)))
+
+# %% ../nbs/08b_templates.ipynb #c6bf517d
+_GAP = ('Track how far {a} is from {b}. What trend do you observe?', 'As the clip plays, what becomes of the space separating {a} and {b}?',
+        'Tell how the separation of {a} and {b} evolves.', 'State the trend of the spacing between {a} and {b}.')
+_CLOSER = ('Pick the one with less space to the lens: {a} or {b}?', 'Whose range from the camera is shorter, that of {a} or that of {b}?',
+           'Reaching out from the lens, do you hit {a} or {b} sooner?', 'Rank {a} and {b} by range from the camera. Who is first?')
+_NEIGHBOUR = ('Starting at {c}, is the shorter walk the one to {a} or to {b}?', 'Pick the one with less space to {c}: {a} or {b}?',
+              'Rank {a} and {b} by their separation from {c}. Who is first?', 'Whose separation from {c} is shorter, that of {a} or that of {b}?')
+TRANSFER = PHRASINGS | dict(
+    camera_movement=('What did the person filming do with the camera?', 'Name the ego-motion behind this clip.',
+                     'Between start and end of the clip, what changed in the pose of the viewer?', 'Tell what the shot does: which camera work is it?'),
+    camera_object_distance_change=_GAP, object_object_distance_change=_GAP,
+    object_rotation=('With a drone right overhead, in which sense would {a} be spinning?', 'State the spin of {a} on a floor plan.',
+                     'On a map of the scene, which way round does {a} go?', 'Give the sense of rotation of {a} from the ceiling.'),
+    object_direction=('With a tripod in place of the opening shot, which heading would {a} have?', 'Name the heading of {a} relative to the opening shot.',
+                      'Undo all camera work. Which way is {a} travelling, relative to the opening shot?',
+                      'Which heading does {a} keep in the coordinates of the opening shot?'),
+    agent_motion=('Behind the wheel of {a}, what would you notice?', 'Name the manoeuvre of {a} in its own coordinates.',
+                  'Tell the manoeuvre of {a} the way its driver would.', 'Which manoeuvre does {a} carry out, relative to its own nose?'),
+    moved_distance=('Whose odometer shows more at the end, that of {a} or that of {b}?', 'Rank {a} and {b} by the length of their routes.',
+                    'Lay the routes of {a} and {b} out straight. How do they compare?', 'Who puts in more metres, {a} or {b}?'),
+    depth=_CLOSER, multiview_depth=_CLOSER, object_object_distance=_NEIGHBOUR, multiview_object_object_distance=_NEIGHBOUR)
+TRANSFER_WRAPPERS = ('True or false, as yes or no: {stated}?', 'A colleague notes that {stated}. Do you agree?',
+                     'Can you confirm that {stated}?', 'From the clip, {asked}?')
+WORDINGS = dict(standard=(PHRASINGS, WRAPPERS), transfer=(TRANSFER, TRANSFER_WRAPPERS))   # phrasings of a type, wrappers of claims
 
 # %% ../nbs/08b_templates.ipynb #5f54760c
 LETTERS = 'ABCDEFGH'
