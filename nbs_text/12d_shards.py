@@ -23,8 +23,10 @@
 import dataclasses
 import hashlib
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +86,15 @@ def clip_generator(seed: int, path: str) -> np.random.Generator:
     words = np.frombuffer(hashlib.sha256(path.encode()).digest(), np.uint32)
     return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))
 
+@cache
+def _cuts(source: str):
+    "The thresholds of a source, read once per process."
+    return load_thresholds(source)
+
 def clip_records(folder: Path, path: str, plan: Plan, keep=lambda question, scene: True) -> list[Record]:
     "All records of one clip under a plan."
     clip, rng = load_clip(folder / path), clip_generator(plan.seed, path)
-    m, cuts, records = measure(clip), load_thresholds(clip.source), []
+    m, cuts, records = measure(clip), _cuts(clip.source), []
     whole = np.unique(np.linspace(0, clip.frames_count - 1, min(plan.frames, clip.frames_count)).round().astype(int))
     for _ in range(plan.segments):
         frames = whole if plan.segments == 1 else random_segment(clip.frames_count, plan.frames, rng)
@@ -145,22 +152,52 @@ def shard_jobs(folder: Path | str, plan: Plan) -> list[tuple[str, str, list[str]
     starts = range(0, len(paths), plan.clips_per_shard)
     return [(str(folder), f'questions_{number:05d}.jsonl', paths[start:start + plan.clips_per_shard], plan) for number, start in enumerate(starts)]
 
-def write_question_shards(folder: Path | str, plan: Plan = Plan(), workers: int = 1) -> list[Path]:
-    "Ask all clips below a folder and write the shards beside them; resumable, same bytes for any number of workers."
-    folder, jobs = Path(folder), shard_jobs(folder, plan)
-    settings = dict(dataclasses.asdict(plan), clips=hashlib.sha256('\n'.join(find_clips(folder)).encode()).hexdigest()[:16])
-    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-    settings['style'] = {key: list(value) if isinstance(value, tuple) else value for key, value in settings['style'].items()}
-    note = folder / 'questions.json'
+def _note(folder: Path, plan: Plan, paths: list[str]) -> None:
+    "Keep the plan beside the shards; InputError if they belong to another one."
+    settings = dict(dataclasses.asdict(plan), clips=hashlib.sha256('\n'.join(paths).encode()).hexdigest()[:16])
+    plain = lambda values: {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    settings, note = dict(plain(settings), style=plain(settings['style'])), folder / 'questions.json'
     if note.exists() and read_json(note) != settings:
         raise InputError(f'{folder}: holds questions of another plan or for other clips; remove questions*.json* or choose another folder')
     write_json(note, settings)
+
+ENGINES = ('processes', 'ray')
+
+def write_question_shards(folder: Path | str, plan: Plan = Plan(), workers: int = 1, engine: str = 'processes') -> list[Path]:
+    "Ask all clips below a folder and write the shards beside them; resumable, same bytes for any workers and engine."
+    if engine not in ENGINES: raise InputError(f'engine {engine!r} does not exist; use {" or ".join(ENGINES)}')
+    folder, jobs = Path(folder), shard_jobs(folder, plan)
+    _note(folder, plan, [path for job in jobs for path in job[2]])
     bar = dict(total=len(jobs), unit='shard', disable=None)
-    if workers == 1: list(tqdm(map(write_shard, jobs), **bar))
+    if engine == 'ray': _on_ray(jobs, workers)
+    elif workers == 1: list(tqdm(map(write_shard, jobs), **bar))
     else:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
             list(tqdm(pool.map(write_shard, jobs), **bar))
     return [folder / name for _, name, _, _ in jobs]
+
+
+# %% [markdown]
+# Many machines take the same jobs through **Ray Data**: a data set with one row per shard, mapped by the very function that a
+# single process calls, so the bytes cannot differ. All machines must see the folder. Ray comes with the extra `cluster`; it
+# is imported only when asked for, and a Ray that runs already (`RAY_ADDRESS`) is used instead of starting one.
+
+# %%
+#| export
+def _on_ray(jobs: list[tuple], workers: int) -> None:
+    "Write the shards as rows of a Ray data set."
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
+    try: import ray
+    except ImportError: raise InputError("engine ray: Ray is not installed; install the extra `cluster`") from None
+    started = not ray.is_initialized()
+    if started: ray.init(**({} if 'RAY_ADDRESS' in os.environ else dict(num_cpus=workers)), include_dashboard=False, logging_level='ERROR', log_to_driver=False)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = ray.data.from_items([dict(number=number) for number in range(len(jobs))], override_num_blocks=len(jobs))
+        rows.map(lambda row: dict(written=write_shard(jobs[row['number']]))).take_all()
+    finally:
+        if started: ray.shutdown()
 
 
 # %%
@@ -186,6 +223,9 @@ other = Path(tempfile.mkdtemp())
 shutil.copytree(folder / 'clips', other / 'clips')
 for job in reversed(shard_jobs(other, plan)): write_shard(job)
 assert {path.name: (other / path.name).read_bytes() for path in shards} == before
+try: write_question_shards(folder, plan, engine='abacus')
+except InputError as error: assert 'processes or ray' in str(error)
+else: raise AssertionError('an unknown engine must be refused')
 
 # %%
 try: write_question_shards(folder, Plan(seed=9))
@@ -227,7 +267,7 @@ assert np.median(lengths) < 2000
 # %% [markdown]
 # ## What we proved
 #
-# * Deleted shards come back byte for byte, and the order of the work does not matter.
+# * Deleted shards come back byte for byte, and neither the order of the work nor who does it matters (the tests ask Ray, too).
 # * A folder of another plan is refused.
 #
 # ## Try it

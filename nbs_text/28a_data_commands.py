@@ -121,13 +121,14 @@ def questions(clips: Annotated[Path, typer.Option(help='folder with clip folders
               per_type: Annotated[int,
                                   typer.Option('--per-type', min=1, help='at most so many per type')] = 2,
               workers: Annotated[int, typer.Option(min=1, help='processes; the result stays the same')] = 1,
+              engine: Annotated[str, typer.Option(help='processes, or ray on many machines (extra cluster)')] = 'processes',
               seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     "Ask 4DP-QA's questions about every clip; writes questions_00000.jsonl … beside the clips."
     from track4d_ref.questions import QUESTION_TYPES
     from track4d_ref.records import iterate_records
     from track4d_ref.shards import Plan, write_question_shards
     names = tuple(QUESTION_TYPES) if types == 'all' else tuple(name.strip() for name in types.split(','))
-    files = write_question_shards(clips, Plan(seed=seed, per_type=per_type, types=names), workers)
+    files = write_question_shards(clips, Plan(seed=seed, per_type=per_type, types=names), workers, engine)
     total = sum(1 for file in files for _ in iterate_records(file))
     say({'questions': total, 'files': [str(file) for file in files]}, as_json,
         f'{total} questions in {len(files)} files beside {clips}')

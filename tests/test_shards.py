@@ -40,6 +40,15 @@ def test_resume_order_and_workers_change_no_byte(folder, tmp_path):
     assert contents(tmp_path / 'two') == first
 
 
+def test_ray_writes_the_same_bytes(folder, tmp_path):
+    pytest.importorskip('ray', reason='the engine ray is an optional extra')
+    shutil.copytree(folder / 'sub', tmp_path / 'ray/sub')
+    write_question_shards(folder, PLAN)
+    assert len(write_question_shards(tmp_path / 'ray', PLAN, workers=2, engine='ray')) == 3
+    assert contents(tmp_path / 'ray') == contents(folder)
+    with pytest.raises(InputError, match='processes or ray'): write_question_shards(folder, PLAN, engine='abacus')
+
+
 def test_another_plan_or_other_clips_are_refused(folder):
     write_question_shards(folder, PLAN)
     with pytest.raises(InputError, match='another plan'): write_question_shards(folder, Plan(seed=6))

@@ -5,6 +5,7 @@ Modules:
 - `track4d_ref.anchors`: Where rays meet, where a thing coasts to: the two geometric guesses from which a trajectory is decoded.
 - `track4d_ref.apidis`: A basketball court: boxes in pixels, times with commas, and no calibration.
 - `track4d_ref.aria`: A room of 349 known objects seen from glasses: exact depth, masks and poses, and only two things that move.
+- `track4d_ref.bench`: 4DP-QA-Bench-tiny and its held-out sibling: planned counts, answers checked by the oracle, no letter or word that gives them away.
 - `track4d_ref.cameras`: The pinhole projection Π(K, T, X), poses, rays and Plücker lines; one set of conventions for the whole project.
 - `track4d_ref.checkpoints`: The state of a run on disk, so that a process killed at any moment goes on to the same last bit.
 - `track4d_ref.clips`: The record everything starts from: what the cameras saw, where they were, and where every object was.

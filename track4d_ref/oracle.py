@@ -61,21 +61,26 @@ def surface_center_m(points_m: np.ndarray, eye_m: np.ndarray, up: np.ndarray) ->
 TURNS_DEG = np.arange(-45, 46, 3)
 BLUR_SHARE = 0.2
 
+def _squared_m2(first_m: np.ndarray, second_m: np.ndarray) -> np.ndarray:
+    "Squared distances (..., P, Q) between points (..., P, 3) and (Q, 3)."
+    cross = first_m @ second_m.T
+    return np.maximum((first_m ** 2).sum(-1)[..., None] + (second_m ** 2).sum(-1) - 2 * cross, 0)
+
 def fitted_turn_deg(before_m: np.ndarray, after_m: np.ndarray, up: np.ndarray, most: int = 90) -> float:
     "Turn about `up`, counterclockwise, that lays centred surface points (P, 3) best onto later ones (Q, 3)."
     before_m, after_m = (points[np.linspace(0, len(points) - 1, most).astype(int)] for points in (before_m, after_m))
     ahead = np.cross(up, (0.6, 0.8, 0.1) if abs(up[2]) > 0.5 else (0.1, 0.6, 0.8))
     ahead /= np.linalg.norm(ahead)
     axes = np.stack([ahead, np.cross(up, ahead), up])
-    before, after, costs = before_m @ axes.T, after_m @ axes.T, []
-    for turn in np.deg2rad(TURNS_DEG):
-        turned = before @ np.array([[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-        for _ in range(2):
-            apart = np.linalg.norm(turned[:, None] - after, axis=-1)
-            turned = turned + np.median(after[apart.argmin(1)] - turned, axis=0)
-        apart = np.linalg.norm(turned[:, None] - after, axis=-1)
-        costs.append(np.sort(apart.min(1))[:int(0.8 * most)].mean() + np.sort(apart.min(0))[:int(0.8 * most)].mean())
-    return float(TURNS_DEG[int(np.argmin(np.array(costs) * (1 + np.abs(TURNS_DEG) / 900)))])
+    before, after, turns = before_m @ axes.T, after_m @ axes.T, np.deg2rad(TURNS_DEG)
+    c, s, zero = np.cos(turns), np.sin(turns), 0 * turns
+    turned = before @ np.array([[c, s, zero], [-s, c, zero], [zero, zero, zero + 1]]).transpose(2, 0, 1)  # (turns, P, 3)
+    for _ in range(2):
+        nearest = after[_squared_m2(turned, after).argmin(2)]
+        turned = turned + np.median(nearest - turned, axis=1, keepdims=True)
+    apart, kept = _squared_m2(turned, after), int(0.8 * most)
+    costs = sum(np.sqrt(np.sort(apart.min(axis))[:, :kept]).mean(1) for axis in (1, 2))
+    return float(TURNS_DEG[int(np.argmin(costs * (1 + np.abs(TURNS_DEG) / 900)))])
 
 class Oracle:
     "Answers questions about one clip from its depth, masks and cameras."
@@ -83,7 +88,7 @@ class Oracle:
     def __init__(self, clip: Clip, view_index: int = 0):
         self.clip, self.view_index, self.view = clip, view_index, clip.views[view_index]
         if self.view.depth_m is None or self.view.instances is None: raise InputError(f'clip {clip.id}: the oracle needs depth and masks')
-        self.surfaces, self.centers = {}, {}
+        self.surfaces, self.centers, self.turns = {}, {}, {}
 
     @cached_property
     def eyes_m(self) -> np.ndarray: return np.linalg.inv(self.view.w2c)[:, :3, 3]  # (T, 3)
@@ -105,6 +110,10 @@ class Oracle:
         return np.array([center for center in centers if center is not None])
 
     def turn_deg(self, id: int, frames) -> float | None:
+        if (id, tuple(frames)) not in self.turns: self.turns[id, tuple(frames)] = self._turn_deg(id, frames)
+        return self.turns[id, tuple(frames)]
+
+    def _turn_deg(self, id: int, frames) -> float | None:
         surfaces = [points for frame in frames if (points := self.surface(id, frame)) is not None]
         if len(surfaces) < 0.7 * len(frames): return None
         centred = [points - np.median(points, axis=0) for points in surfaces]

@@ -106,7 +106,7 @@ def write_records(path: Path | str, records: Iterable[Record]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial, open(partial, 'w', encoding='utf-8', newline='\n') as out:
         for record in records:
-            value = dataclasses.asdict(record)
+            value = dict(vars(record))    # not asdict: it copies deeply, a fifth of all time
             check_record(value, f'{path.name} record {record.id!r}')
             out.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + '\n')
             count += 1
