@@ -185,7 +185,7 @@ def claim_question(kind: str, wrapper: int | str, **slots: str) -> str:
     wrapper = wrapper if isinstance(wrapper, str) else WRAPPERS[wrapper]
     return sentence(wrapper.format(stated=f'{subject} {predicate}', asked=asked(subject, predicate)))
 
-# %% ../nbs/08b_templates.ipynb #c6bf517d
+# %% ../nbs/08b_templates.ipynb #fbd9cc77
 _GAP = ('Track how far {a} is from {b}. What trend do you observe?', 'As the clip plays, what becomes of the space separating {a} and {b}?',
         'Tell how the separation of {a} and {b} evolves.', 'State the trend of the spacing between {a} and {b}.')
 _CLOSER = ('Pick the one with less space to the lens: {a} or {b}?', 'Whose range from the camera is shorter, that of {a} or that of {b}?',
