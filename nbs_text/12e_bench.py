@@ -368,3 +368,11 @@ plt.tight_layout(); plt.show()
 #
 # 1. Set `slack` of the Balancer to 50 and let the [blind readers](09b_blind.ipynb) try the result. What do they find?
 # 2. Ask for 40 constant distances between two objects. How many more scenes does that take, and why are they rare?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. With little balance the pool's habits come through, first of all "No" to claims of several movements: a reader who counts gains some points.
+# 2. Fifty constant distances came from 600 scenes, so forty in balance with three other answers need about as many. One of the
+#    two must move, and a distance that keeps within a twentieth needs both to go the same way.
+#
+# </details>

@@ -167,9 +167,37 @@ answer = run_command('data', 'dialogues', '--out', folder / 'bench', '--entries'
 draw_terminal([('track4d data dialogues --out runs/bench --entries 2', answer[0], answer[1].replace(str(folder), 'runs').splitlines()[-1])]); plt.show()
 assert answer[0] == 0 and (folder / 'bench' / 'card.json').exists()
 
+
+# %% [markdown]
+# ## Benchmark
+#
+# Writes the shipped benchmark, or with `--transfer` its held-out sibling, again: the same bytes as `data_samples/bench` and
+# `data_samples/transfer`. It takes some minutes, most of them for the oracle, so here only a refusal is shown; what the
+# command does is told in [`12e_bench`](12e_bench.ipynb).
+
+# %%
+#| export
+@data.command(epilog='Example: track4d data bench --out runs/bench')
+def bench(out: OutOption = Path('runs/bench'),
+          transfer: Annotated[bool, typer.Option(help='the held-out domain in other words instead')] = False,
+          workers: Annotated[int, typer.Option(min=1, help='processes; the result stays the same')] = 1,
+          as_json: JsonOption = False) -> None:
+    "Write 4DP-QA-Bench-tiny: questions, compact clips and the card of what was asked and dropped."
+    from track4d_ref.bench import BENCH, TRANSFER, write_bench
+    from track4d_ref.presets import load_preset
+    card = write_bench(out, TRANSFER if transfer else BENCH, load_preset('tiny'), workers)
+    say(card, as_json, f'{card["questions"]} questions about {card["scenes_used"]} scenes in {out}')
+
+
+# %%
+answer = run_command('data', 'bench', '--out', folder / 'clips')
+draw_terminal([('track4d data bench --out runs/clips', answer[0], answer[1].replace(str(folder), 'runs'))])
+plt.show()
+assert answer[0] == 2 and 'no benchmark' in answer[1]
+
 # %%
 assert {'simulate', 'convert',
-        'questions', 'dialogues'} <= {command.callback.__name__ for command in data.registered_commands}
+        'questions', 'dialogues', 'bench'} <= {command.callback.__name__ for command in data.registered_commands}
 
 # %% [markdown]
 # ## What we proved
