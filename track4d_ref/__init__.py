@@ -69,6 +69,7 @@ Modules:
 - `track4d_ref.track4d_asking`: The same dialogues under four histories, to see what memory is worth.
 - `track4d_ref.track4d_bench`: 526 dialogues in the published proportions, whose scenes are either trained on or tested on, with a card that counts them.
 - `track4d_ref.track4d_runs`: From a base model to a trained LMM-Track4D in one folder: lessons once, a log, a checkpoint to go on from, a run card.
+- `track4d_ref.track4d_table`: The full model, its baselines, its ablations and four histories on scenes it never saw, each difference with its interval.
 - `track4d_ref.track4d_training`: Turn after turn through a dialogue, with losses on words, paths, slots and confidence.
 - `track4d_ref.track_metrics`: How good is a predicted track: δ-accuracy, occlusion accuracy and average Jaccard, in pixels and in metres.
 - `track4d_ref.track_questions`: Where a point goes: visual and true-motion tracking as text, question types 12 and 13 of 4DP-QA.

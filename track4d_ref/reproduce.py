@@ -15,6 +15,7 @@ from .presets import Preset
 from .scoring import render_markdown, render_text
 from .storage import InputError
 from .tables import DATASIZE, TABLE2, TABLE3, TABLE4
+from .track4d_table import TRACK4D
 from .track_answers import TRACKS
 
 # %% ../nbs/26z_reproduce.ipynb #9eca259f
