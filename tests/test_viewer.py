@@ -2,7 +2,6 @@
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib
 matplotlib.use('Agg')
@@ -92,7 +91,7 @@ def test_a_clip_for_rerun_is_whole_and_passes_its_own_check(tmp_path):
     clip = make_clip()
     write_rerun(tmp_path / 'clip.rrd', clip)
     assert list(tmp_path.iterdir()) == [tmp_path / 'clip.rrd']
-    command = [str(Path(sys.executable).with_name('rerun')), 'rrd']
+    command = [sys.executable, '-m', 'rerun_cli', 'rrd']
     subprocess.run([*command, 'verify', str(tmp_path / 'clip.rrd')], check=True, capture_output=True)
     told = subprocess.run([*command, 'print', str(tmp_path / 'clip.rrd')], check=True, capture_output=True, text=True).stdout
     for view in clip.views: assert f'/world/{view.name}/picture' in told and f'/world/{view.name}/depth' in told
