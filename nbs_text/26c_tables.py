@@ -24,10 +24,11 @@ import numpy as np
 from track4d_ref.clip_sets import MIXTURES, ClipSet, Mixture, clip_set
 from track4d_ref.experiments import Experiment, paired_difference, published_row, step
 from track4d_ref.fine_tuning import FineTunePlan, bench_examples, bench_rows, fine_tune, verdicts
+from track4d_ref.patches import PatchLayout
 from track4d_ref.presets import Preset
 from track4d_ref.runcard import data_hash
 from track4d_ref.scoring import clustered_interval
-from track4d_ref.storage import InputError, project_path
+from track4d_ref.storage import InputError, project_path, read_json
 from track4d_ref.vlm import load_vlm, save_vlm
 
 # %%
@@ -112,11 +113,16 @@ def bench_questions(name: str, preset: Preset) -> list[list]:
     return [[record.clip, record.type, record.category, len(allowed_answers(record))]
             for _, records in bench_examples(bench_folder(name), preset) for record in records]
 
+def base_layout() -> PatchLayout:
+    "How the shipped base cuts frames into patches."
+    vision = read_json(bench_folder('base_tiny') / 'config.json')['vision_config']
+    return PatchLayout(vision['patch_size'], vision['spatial_merge_size'], vision['temporal_patch_size'])
+
 def training_set(preset: Preset, folder: Path, count: int) -> Callable[[], ClipSet]:
     "A function that gives the first `count` training clips, made or read when first called."
     made = []
     def data() -> ClipSet:
-        if not made: made.append(clip_set(folder / 'set', preset, budget_of(preset).first_seed, count))
+        if not made: made.append(clip_set(folder / 'set', preset, budget_of(preset).first_seed, count, layout=base_layout()))
         return made[0]
     return data
 

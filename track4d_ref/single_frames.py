@@ -179,11 +179,12 @@ class PictureQuestion:
 def _refer(picture: Picture, thing: Thing, kind: str, frame: int, modes, taken, rng: np.random.Generator):
     "A phrase for a thing and the circle it needs, if any."
     unique = sum(other.caption == thing.caption for other in picture.things) == 1
-    alone = sum(other.kind == thing.kind for other in picture.things) == 1
-    named = {'color': alone, 'kind': False, 'thing': False}.get(kind, unique)
+    alone = lambda part: sum(getattr(other, part) == getattr(thing, part) for other in picture.things) == 1
+    named = {'color': alone('kind'), 'kind': alone('color'), 'thing': False}.get(kind, unique)
     usable = [mode for mode in modes if mode != 'caption' or named]
     mode = usable[int(rng.integers(len(usable)))]
-    if mode == 'caption': return f'the {thing.kind if kind == "color" else thing.caption}', None
+    words = {'color': f'the {thing.kind}', 'kind': f'the {thing.color} object'}
+    if mode == 'caption': return words.get(kind, f'the {thing.caption}'), None
     height, width = picture.instances.shape
     if mode == 'pixel': return f'the object at {point_text((thing.uv_px[0] / width, thing.uv_px[1] / height))} in frame {frame}', None
     color = distinct_color(picture.frame, np.array(thing.uv_px), thing.radius_px, rng, taken)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BUDGETS', 'BENCHES', 'COLUMNS', 'PAPER_ROWS', 'SCALE', 'TABLE2', 'TABLE3', 'TABLE4', 'DATASIZE', 'Budget',
            'budget_of', 'bench_folder', 'model_folder', 'train_and_answer', 'base_answers', 'bench_questions',
-           'training_set', 'run_table2', 'run_table4', 'rows_of', 'selected', 'cell', 'chance_cell', 'columns_of',
-           'table2_cells', 'table3_cells', 'table4_cells', 'run_datasize', 'datasize_cells']
+           'base_layout', 'training_set', 'run_table2', 'run_table4', 'rows_of', 'selected', 'cell', 'chance_cell',
+           'columns_of', 'table2_cells', 'table3_cells', 'table4_cells', 'run_datasize', 'datasize_cells']
 
 # %% ../nbs/26c_tables.ipynb #5a1a9454
 from collections.abc import Callable
@@ -18,10 +18,11 @@ import numpy as np
 from .clip_sets import MIXTURES, ClipSet, Mixture, clip_set
 from .experiments import Experiment, paired_difference, published_row, step
 from .fine_tuning import FineTunePlan, bench_examples, bench_rows, fine_tune, verdicts
+from .patches import PatchLayout
 from .presets import Preset
 from .runcard import data_hash
 from .scoring import clustered_interval
-from .storage import InputError, project_path
+from .storage import InputError, project_path, read_json
 from .vlm import load_vlm, save_vlm
 
 # %% ../nbs/26c_tables.ipynb #cb8645bb
@@ -80,11 +81,16 @@ def bench_questions(name: str, preset: Preset) -> list[list]:
     return [[record.clip, record.type, record.category, len(allowed_answers(record))]
             for _, records in bench_examples(bench_folder(name), preset) for record in records]
 
+def base_layout() -> PatchLayout:
+    "How the shipped base cuts frames into patches."
+    vision = read_json(bench_folder('base_tiny') / 'config.json')['vision_config']
+    return PatchLayout(vision['patch_size'], vision['spatial_merge_size'], vision['temporal_patch_size'])
+
 def training_set(preset: Preset, folder: Path, count: int) -> Callable[[], ClipSet]:
     "A function that gives the first `count` training clips, made or read when first called."
     made = []
     def data() -> ClipSet:
-        if not made: made.append(clip_set(folder / 'set', preset, budget_of(preset).first_seed, count))
+        if not made: made.append(clip_set(folder / 'set', preset, budget_of(preset).first_seed, count, layout=base_layout()))
         return made[0]
     return data
 
