@@ -246,7 +246,8 @@ assert all(fact is None or fact.answer not in fact.wrong for fact in found.value
 #
 # A fact becomes a question in one of the three forms of the benchmark: options with letters, yes or no, free. Things are
 # referred to as 4D questions do it: by caption (only if the caption is unique in the picture), by a pixel, or by a circle that
-# is drawn. The question that asks for the kind or the whole thing must not give it away, so it never uses the caption.
+# is drawn. The caption must not give the answer away: who asks for the colour says only the kind ("the ball"), who asks for the kind
+# only the colour ("the red object"), and who asks for both says neither.
 # In a slideshow every question names its frame.
 
 # %%
@@ -265,11 +266,12 @@ class PictureQuestion:
 def _refer(picture: Picture, thing: Thing, kind: str, frame: int, modes, taken, rng: np.random.Generator):
     "A phrase for a thing and the circle it needs, if any."
     unique = sum(other.caption == thing.caption for other in picture.things) == 1
-    alone = sum(other.kind == thing.kind for other in picture.things) == 1
-    named = {'color': alone, 'kind': False, 'thing': False}.get(kind, unique)
+    alone = lambda part: sum(getattr(other, part) == getattr(thing, part) for other in picture.things) == 1
+    named = {'color': alone('kind'), 'kind': alone('color'), 'thing': False}.get(kind, unique)
     usable = [mode for mode in modes if mode != 'caption' or named]
     mode = usable[int(rng.integers(len(usable)))]
-    if mode == 'caption': return f'the {thing.kind if kind == "color" else thing.caption}', None
+    words = {'color': f'the {thing.kind}', 'kind': f'the {thing.color} object'}
+    if mode == 'caption': return words.get(kind, f'the {thing.caption}'), None
     height, width = picture.instances.shape
     if mode == 'pixel': return f'the object at {point_text((thing.uv_px[0] / width, thing.uv_px[1] / height))} in frame {frame}', None
     color = distinct_color(picture.frame, np.array(thing.uv_px), thing.radius_px, rng, taken)
@@ -380,6 +382,37 @@ for axis, (form, answers) in zip(axes, shares.items()):
     axis.bar(words, counts / counts.sum(), color=PALETTE[0]); axis.set_title(f'answers of {form} questions', fontsize=9)
 plt.show()
 assert all(abs(np.mean([answer == 'Yes' for answer in shares['yes_no']]) - 0.5) < 0.1 for _ in (0,))
+
+# %% [markdown]
+# ## Captions
+#
+# A caption names all things of a picture in random order, each as "red ball", "ball red", or with its place. It is the densest
+# lesson in binding: after "red" exactly one kind is right, after a place exactly one colour.
+
+# %%
+#| export
+CAPTIONS = {                              # instruction → how a thing is written
+    'Name the things.': lambda thing, place: thing.caption,
+    'Name the kinds and colours.': lambda thing, place: f'{thing.kind} {thing.color}',
+    'Name the things with their places.': lambda thing, place: f'{thing.caption} {place}',
+    'Name places with their things.': lambda thing, place: f'{place} {thing.caption}'}
+
+def caption_dialogues(picture: Picture, rng: np.random.Generator, count: int = 4) -> tuple[tuple[dict, ...], ...]:
+    "`count` of the four captions of a picture as dialogues; () if nothing can be seen."
+    things, (height, width) = picture.things, picture.instances.shape
+    if not things: return ()
+    dialogues = []
+    for instruction in rng.permutation(list(CAPTIONS))[:count]:
+        ordered = [things[k] for k in rng.permutation(len(things))]
+        places = [f'({thing.uv_px[0] / width:.2f}, {thing.uv_px[1] / height:.2f})' for thing in ordered]
+        told = ', '.join(CAPTIONS[instruction](thing, place) for thing, place in zip(ordered, places))
+        dialogues.append(({'role': 'user', 'content': str(instruction)}, {'role': 'assistant', 'content': told}))
+    return tuple(dialogues)
+
+
+# %%
+for asked, told in caption_dialogues(first, np.random.default_rng(2)): print(asked['content'], '->', told['content'])
+assert all(thing.color in told['content'] for _, told in caption_dialogues(first, rng) for thing in first.things)
 
 # %% [markdown]
 # ## What every token should be called
