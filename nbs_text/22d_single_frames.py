@@ -263,12 +263,15 @@ class PictureQuestion:
     frame: int
     circles: tuple[tuple[float, float, float, str], ...] = ()
 
+def usable_modes(picture: Picture, thing: Thing, kind: str, modes) -> list[str]:
+    "The ways in which a question of this kind may refer to a thing: by caption only if that is unique and gives nothing away."
+    alone = lambda part: sum(getattr(other, part) == getattr(thing, part) for other in picture.things) == 1
+    named = {'color': alone('kind'), 'kind': alone('color'), 'thing': False}.get(kind, alone('caption'))
+    return [mode for mode in modes if mode != 'caption' or named]
+
 def _refer(picture: Picture, thing: Thing, kind: str, frame: int, modes, taken, rng: np.random.Generator):
     "A phrase for a thing and the circle it needs, if any."
-    unique = sum(other.caption == thing.caption for other in picture.things) == 1
-    alone = lambda part: sum(getattr(other, part) == getattr(thing, part) for other in picture.things) == 1
-    named = {'color': alone('kind'), 'kind': alone('color'), 'thing': False}.get(kind, unique)
-    usable = [mode for mode in modes if mode != 'caption' or named]
+    usable = usable_modes(picture, thing, kind, modes)
     mode = usable[int(rng.integers(len(usable)))]
     words = {'color': f'the {thing.kind}', 'kind': f'the {thing.color} object'}
     if mode == 'caption': return words.get(kind, f'the {thing.caption}'), None
@@ -309,7 +312,8 @@ def phrase_picture_fact(picture: Picture, fact: PictureFact, form: str, frame: i
     return PictureQuestion(fact.kind, form, prompt_text(sentence(text), choices, form), choices, answer, frame, tuple(circles))
 
 def ask_picture(picture: Picture, rng: np.random.Generator, count: int, frame: int = 0, named_frame: bool = False,
-                circled: bool = False, forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS)) -> list[PictureQuestion]:
+                circled: bool = False, forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS),
+                modes=('caption', 'pixel')) -> list[PictureQuestion]:
     "`count` different questions on a picture; with `circled` one of them refers by a circle that must be drawn."
     things, size, questions = picture.things, picture.instances.shape[::-1], {}
     if not things: return []
@@ -317,9 +321,9 @@ def ask_picture(picture: Picture, rng: np.random.Generator, count: int, frame: i
         if len(questions) == count: break
         kind = 'thing' if circled and not attempt else kinds[int(rng.integers(len(kinds)))]
         fact = FACTS[kind](things, size, rng)
-        if fact is None: continue
-        modes = ('circle',) if circled and not attempt else ('caption', 'pixel')
-        question = phrase_picture_fact(picture, fact, forms[int(rng.integers(len(forms)))], frame, named_frame, modes, rng)
+        allowed = ('circle',) if circled and not attempt else modes
+        if fact is None or not all(usable_modes(picture, thing, kind, allowed) for thing in fact.things): continue
+        question = phrase_picture_fact(picture, fact, forms[int(rng.integers(len(forms)))], frame, named_frame, allowed, rng)
         questions.setdefault(question.prompt, question)
     return list(questions.values())
 
@@ -339,7 +343,8 @@ assert len({question.prompt for question in questions}) == len(questions) == 9
 # %%
 #| export
 def slideshow(pictures: list[Picture], pairs: int, questions: int, rng: np.random.Generator, seconds_per_frame: float = 0.25,
-              forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS)) -> tuple[ClipExample, list[PictureQuestion]]:
+              forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS),
+              modes=('caption', 'pixel', 'circle')) -> tuple[ClipExample, list[PictureQuestion]]:
     """A video of `pairs` pairs of frames that shows these pictures in equal parts, with about `questions` questions.
 
     InputError if the pairs cannot be shared out evenly."""
@@ -348,8 +353,9 @@ def slideshow(pictures: list[Picture], pairs: int, questions: int, rng: np.rando
     frames = np.repeat(np.stack([picture.frame for picture in pictures]), hold, 0)            # (2 pairs, H, W, 3)
     for number, picture in enumerate(pictures):
         frame = number * hold + int(rng.integers(hold))
-        circled = bool(rng.random() < 0.5)
-        asked += ask_picture(picture, rng, max(questions // len(pictures), 1), frame, len(pictures) > 1, circled, forms, kinds)
+        circled = 'circle' in modes and bool(rng.random() < 0.5)
+        asked += ask_picture(picture, rng, max(questions // len(pictures), 1), frame, len(pictures) > 1, circled, forms, kinds,
+                             [mode for mode in modes if mode != 'circle'])
     for question in asked:
         for u, v, radius_px, color in question.circles: draw_circle(frames[question.frame], np.array((u, v)), radius_px, CIRCLE_COLORS[color])
     dialogues = tuple(({'role': 'user', 'content': question.prompt}, {'role': 'assistant', 'content': question.answer}) for question in asked)

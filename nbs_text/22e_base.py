@@ -6,9 +6,9 @@
 #| default_exp base
 
 # %% [markdown]
-# * **What** how the base is made: one tokenizer for the whole project, tokens that name, captions, then questions on stills
+# * **What** how the base is made: one tokenizer for the whole project, tokens that name, captions, words, then questions on stills
 # * **Why** the papers' experiment is what *4D questions* add to a model that already sees; so that model must exist at our scale
-# * **Paper** stands for the pre-trained Qwen2.5-VL of 4DP-QA §4.1; the three stages and their losses are **[ours]**
+# * **Paper** stands for the pre-trained Qwen2.5-VL of 4DP-QA §4.1; the four stages and their losses are **[ours]**
 # * **Needs** torch
 # * **Time** 50 seconds; the shipped base took an hour on one core
 # * **Before this** [`22d_single_frames`](22d_single_frames.ipynb), [`14b_whitening`](14b_whitening.ipynb), [`14d_mimetic`](14d_mimetic.ipynb), [`22_sft`](22_sft.ipynb)
@@ -190,49 +190,59 @@ def naming_step(model, data: BaseClips, count: int, ids: torch.Tensor, rng: np.r
 
 
 # %% [markdown]
-# ## Stages two and three: captions, then questions
+# ## Stages two to four: captions, words, questions
 #
 # Stage two writes captions: every thing of a still picture as "red ball", "ball red", "red ball (0.31, 0.54)" or
 # "(0.31, 0.54) red ball", in random order. After "red" only one kind is right, after a place only one colour: a single step of
 # attention, with the word that asks standing right before the word that answers. This is how binding is learned; with questions
 # alone, whose asking word is many words away from the answer, the model stayed at naming *some* thing of the picture for 800
-# steps (`LOG.md`). Stage three asks everything in all forms, with two captions beside six questions. Three quarters of the
-# videos are a single pair of frames, the others show the picture for a whole clip; nothing ever moves. A third term keeps
-# stage one alive on eight pairs per step. All is drawn afresh from (seed, stage, step), so a resumed run continues as if it had
+# steps (`LOG.md`). Stage three asks in words for the colour, the kind or the place of a thing that is named, one-word answers only:
+# the second step of attention, from the end of the question to the word that found the thing. Stage four asks everything in all
+# forms and with all references. Captions go on beside the questions. In stage four a quarter of the steps show the picture for a whole
+# clip; nothing ever moves. A last term keeps stage one alive on eight pairs of frames per step. All is drawn afresh from (seed, stage, step), so a resumed run continues as if it had
 # not been interrupted.
 
 # %%
 #| export
 @dataclass(frozen=True)
 class BasePlan:
-    "Sizes of the three stages; all [ours]."
+    "Sizes of the four stages; all [ours]."
     clips: int = 2400
     naming_steps: int = 700
     naming_pairs: int = 24           # pairs of frames per step of stage one
     caption_steps: int = 400
-    question_steps: int = 500
-    pictures: int = 16               # per step of stages two and three
-    questions: int = 6               # per picture of stage three
+    word_steps: int = 200
+    question_steps: int = 280
+    pictures: int = 16               # per step of the last three stages; a third of it where a still fills a clip
+    questions: int = 6               # per picture
     kept_pairs: int = 8              # pairs of frames that keep stage one alive later
     naming_rate: float = 2e-3
     language_rate: float = 1.5e-3
     save_every: int = 50
     seed: int = 0
 
-def draw_still(data: BaseClips, questions: int, rng: np.random.Generator, preset: Preset) -> tuple[ClipExample, np.ndarray] | None:
+STAGES = {                              # what the slideshows of each language stage ask; captions alone ask nothing
+    'captions': None,
+    'words': dict(forms=('free',), kinds=('color', 'kind', 'place'), modes=('caption',)),
+    'questions': {}}
+
+def draw_still(data: BaseClips, stage: str, pairs: int, questions: int, rng: np.random.Generator,
+               preset: Preset) -> tuple[ClipExample, np.ndarray] | None:
     "A still with its dialogues and the names (tokens, names) of its visual tokens; None if nothing can be said about it."
     layout = PatchLayout(preset.patch_size, preset.merge_size, preset.temporal_patch_size)
     picture = data.picture(int(rng.integers(len(data.frames))), int(rng.integers(data.frames.shape[1])))
-    pairs = 1 if not questions or rng.random() < 0.75 else data.frames.shape[1] // 2
-    example, _ = slideshow([picture], pairs, questions, rng, 1 / preset.fps)
-    dialogues = caption_dialogues(picture, rng, 2 if questions else 4) + (example.dialogues if questions else ())
+    example, _ = slideshow([picture], pairs, questions, rng, 1 / preset.fps, **(STAGES[stage] or {}))
+    dialogues = caption_dialogues(picture, rng, 4 if stage == 'captions' else 2)
+    if stage != 'captions': dialogues += example.dialogues
     if not dialogues: return None
     return replace(example, dialogues=dialogues), np.tile(cell_names(picture, layout), (pairs, 1))
 
-def language_step(model, tokenizer, data: BaseClips, questions: int, ids: torch.Tensor, plan: BasePlan, preset: Preset,
+def language_step(model, tokenizer, data: BaseClips, stage: str, ids: torch.Tensor, plan: BasePlan, preset: Preset,
                   rng: np.random.Generator) -> torch.Tensor:
     "Loss of one batch of stills: mean over dialogues, and half of the naming losses of the stills and of real pairs."
-    drawn = [found for _ in range(plan.pictures) if (found := draw_still(data, questions, rng, preset))]
+    pairs = data.frames.shape[1] // 2 if stage == 'questions' and rng.random() < 0.25 else 1
+    count = plan.pictures if pairs == 1 else max(plan.pictures // 3, 1)
+    drawn = [found for _ in range(count) if (found := draw_still(data, stage, pairs, plan.questions, rng, preset))]
     examples = [example for example, _ in drawn]
     batch = collate(model, [pack(model, tokenizer, example) for example in examples], examples, tokenizer.pad_token_id)
     seen = visual_features(model, batch)
@@ -285,28 +295,28 @@ def train_stages(model, tokenizer, data: BaseClips, plan: BasePlan, preset: Pres
     model.train()
     _stage(model, lambda rng: naming_step(model, data, plan.naming_pairs, ids, rng), plan.naming_steps, plan.naming_rate, 0, plan,
            out / 'naming', progress)
-    for number, (name, steps, questions) in enumerate((('captions', plan.caption_steps, 0), ('questions', plan.question_steps, plan.questions)), 1):
-        step = lambda rng, questions=questions: language_step(model, tokenizer, data, questions, ids, plan, preset, rng)
-        _stage(model, step, steps, plan.language_rate, number, plan, out / name, progress)
+    for number, (stage, steps) in enumerate(zip(STAGES, (plan.caption_steps, plan.word_steps, plan.question_steps)), 1):
+        step = lambda rng, stage=stage: language_step(model, tokenizer, data, stage, ids, plan, preset, rng)
+        _stage(model, step, steps, plan.language_rate, number, plan, out / stage, progress)
     del model.readout
     model.eval()
 
 
 # %% [markdown]
-# Half a minute of the three stages, on a few pictures and at a smaller size, shows the loop at work:
+# Half a minute of the four stages, on a few pictures and at a smaller size, shows the loop at work:
 
 # %%
-short = BasePlan(naming_steps=16, naming_pairs=8, caption_steps=10, question_steps=8, pictures=6, questions=6, kept_pairs=2, save_every=8)
+short = BasePlan(naming_steps=16, naming_pairs=8, caption_steps=10, word_steps=6, question_steps=8, pictures=6, questions=6, kept_pairs=2, save_every=8)
 student = start_base(small, tokenizer, few.frames)
 train_stages(student, tokenizer, few, short, small, folder / 'run', progress=False)
 
 # %%
-logs = {stage: np.genfromtxt(folder / 'run' / f'{stage}.csv', delimiter=',', names=True) for stage in ('naming', 'captions', 'questions')}
-figure, axes = plt.subplots(1, 3, figsize=(7.5, 2))
+logs = {stage: np.genfromtxt(folder / 'run' / f'{stage}.csv', delimiter=',', names=True) for stage in ('naming', *STAGES)}
+figure, axes = plt.subplots(1, 4, figsize=(8.5, 2), layout='constrained')
 for axis, (stage, log) in zip(axes, logs.items()):
     axis.plot(log['step'], log['loss'], color=PALETTE[0]); axis.set(xlabel='step', title=f'stage "{stage}"')
 plt.show()
-assert all(log['loss'][-3:].mean() < log['loss'][:3].mean() for log in logs.values())
+assert all(logs[stage]['loss'][-3:].mean() < logs[stage]['loss'][:3].mean() for stage in ('naming', 'captions'))
 
 # %% [markdown]
 # A run that was stopped goes on from its checkpoints; here it has nothing left to do and changes nothing:
@@ -406,7 +416,7 @@ assert all(found['all']['questions'] > 50 and 0 <= found['all']['percent'] <= 10
 # ## What we proved
 #
 # * One tokenizer spells everything the project writes; the words for things are single tokens.
-# * All losses fall, and the loop resumes to the same weights.
+# * The losses fall, and the loop resumes to the same weights.
 
 # %% [markdown]
 # ## Try it

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from track4d_ref.base import BasePlan, corpus, keep_pictures, name_ids, token_naming_loss, train_stages
+from track4d_ref.base import BasePlan, corpus, draw_still, keep_base_clips, name_ids, token_naming_loss, train_stages
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip, simulate_clips
-from track4d_ref.single_frames import (CORNERS, FACTS, LEAST_PX, NAMES, Picture, ask_picture, cell_names, pictures_of,
+from track4d_ref.single_frames import (FACTS, NAMES, Picture, ask_picture, caption_dialogues, cell_names, pictures_of,
                                        slideshow)
 from track4d_ref.storage import InputError
 from track4d_ref.templates import LETTERS
@@ -84,6 +84,29 @@ def test_pictures_need_an_instance_map():
     with pytest.raises(InputError, match='instance map'): pictures_of(bare)
 
 
+def test_captions_say_what_is_there():
+    rng = np.random.default_rng(0)
+    told = dict((question['content'], answer['content']) for question, answer in caption_dialogues(painted(), rng))
+    assert sorted(told['Name the things.'].split(', ')) == ['blue box', 'red ball']
+    assert sorted(told['Name the kinds and colours.'].split(', ')) == ['ball red', 'box blue']
+    assert '(0.14, 0.17) red ball' in told['Name places with their things.']
+    assert 'blue box (0.82, 0.76)' in told['Name the things with their places.']
+    nothing = Picture('empty', painted().frame, np.zeros_like(painted().instances), painted().captions)
+    assert caption_dialogues(nothing, rng) == ()
+
+
+def test_stills_never_move(tmp_path):
+    preset = load_preset('tiny', SMALL)
+    data = keep_base_clips(tmp_path, preset, 3, 5)
+    for seed in range(12):
+        drawn = draw_still(data, 'questions', 1 + 3 * (seed % 2), 3, np.random.default_rng(seed), preset)
+        if drawn is None: continue
+        (example, names), frames = drawn, drawn[0].videos[0].frames
+        changed = [(frames[k] != frames[0]).any() for k in range(len(frames))]
+        assert sum(changed) <= 1 or not changed[0]                      # at most the circle that is drawn in one frame
+        assert len(names) == len(frames) // 2 * (56 // 28) ** 2
+
+
 def test_naming_loss_is_least_at_the_truth():
     preset = load_preset('tiny', SMALL)
     tokenizer = train_tokenizer([' '.join(('', *NAMES))] * 3, 700)
@@ -97,11 +120,12 @@ def test_naming_loss_is_least_at_the_truth():
 def test_interrupted_equals_uninterrupted(tmp_path):
     preset = load_preset('tiny', SMALL)
     tokenizer = train_tokenizer(corpus(preset, 1), 700)
-    pictures = keep_pictures(tmp_path, preset, 4, 2)
-    assert [picture.name for picture in pictures] == [picture.name for picture in keep_pictures(tmp_path, preset, 4, 2)]
-    plan = BasePlan(naming_steps=4, naming_batch=3, word_steps=2, question_steps=3, batch=2, questions=3, save_every=1)
+    data = keep_base_clips(tmp_path, preset, 4, 2)
+    kept = keep_base_clips(tmp_path, preset, 4, 2)
+    assert np.array_equal(data.frames, kept.frames) and np.array_equal(data.truth, kept.truth) and data.captions == kept.captions
+    plan = BasePlan(naming_steps=4, naming_pairs=3, caption_steps=1, word_steps=1, question_steps=3, pictures=2, questions=3, kept_pairs=1, save_every=1)
     whole, parts = build_vlm(preset, tokenizer), build_vlm(preset, tokenizer)
-    train_stages(whole, tokenizer, pictures, plan, preset, tmp_path / 'whole', progress=False)
+    train_stages(whole, tokenizer, data, plan, preset, tmp_path / 'whole', progress=False)
 
     class Stop(Exception): pass
     import track4d_ref.base as base
@@ -113,7 +137,7 @@ def test_interrupted_equals_uninterrupted(tmp_path):
     try:
         for _ in range(3):
             parts = build_vlm(preset, tokenizer)
-            try: train_stages(parts, tokenizer, pictures, plan, preset, tmp_path / 'parts', progress=False)
+            try: train_stages(parts, tokenizer, data, plan, preset, tmp_path / 'parts', progress=False)
             except Stop: continue
             break
     finally: base.save_checkpoint = save

@@ -60,10 +60,10 @@ def vision(out: OutOption = Path('runs/vision_tiny'),
                          f'colour {scores["color_accuracy"]:.3f}; tower in {out}')
 
 # %% ../nbs/28b_train_commands.ipynb #ba5e0002
-@train.command(epilog='Example: track4d train base --preset tiny --out runs/base')
+@train.command(epilog='Example: track4d train base --set patch_size=7 --set text_kv_heads=6 --out runs/base')
 def base(out: OutOption = Path('runs/base'),
-         clips: Annotated[int, typer.Option(min=2, help='simulated clips; two pictures of each')] = 6000,
-         steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 600,
+         clips: Annotated[int, typer.Option(min=2, help='simulated clips')] = 2400,
+         steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 280,
          preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
          as_json: JsonOption = False) -> None:
     "Make the off-the-shelf model from nothing; goes on from its checkpoints. Made data_samples/base_tiny."
