@@ -410,7 +410,35 @@ assert all(found['all']['questions'] > 50 and 0 <= found['all']['percent'] <= 10
 # %% [markdown]
 # ## How far this recipe has come
 #
-# RESULT
+# `data_samples/base_tiny` (3 million weights, 6 MB) went through these stages on one busy core in an hour and a quarter. It names
+# colours and kinds of things that a question names, gives their place, and is still at chance where letters or yes and no have to be
+# read: of all questions on single frames it answers 40.6 % (29.5 % with the video hidden), of free ones
+# 41.9 % (12.6 %). **The goal of 90 % is not reached.** Two things differ from the plan above: 300 steps of the question stage came
+# before the words, and the last 200 steps ran at 6e-4 with six in ten questions from the stage of words, because the plan's rate undid
+# what had been learned (`LOG.md`). The next lever is time: every stage was still improving when it was cut.
+
+# %%
+from track4d_ref.storage import project_path
+from track4d_ref.vlm import load_vlm
+base, base_tokenizer = load_vlm(project_path('data_samples/base_tiny'))
+fine = load_preset('tiny', ('patch_size=7',))
+unseen = [picture for clip in simulate_clips(24, 4321, fine) for picture in pictures_of(clip, (0,))]
+told = {hidden: picture_rows(base, base_tokenizer, unseen, fine, 1, 12, hidden, ('free',), ('color', 'kind', 'place')) for hidden in (False, True)}
+shares = {hidden: [100 * np.mean([row['correct'] for row in rows if row['type'] == kind]) for kind in ('color', 'kind', 'place')]
+          for hidden, rows in told.items()}
+print({'seeing': [round(float(share)) for share in shares[False]], 'blind': [round(float(share)) for share in shares[True]]})
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout='constrained', width_ratios=(1, 1.4))
+example, asked = slideshow(unseen[3:4], 1, 8, np.random.default_rng(2), forms=('free',), kinds=('color', 'kind', 'place'), modes=('caption',))
+said = ask_packed(base, base_tokenizer, replace(example, dialogues=tuple(turns[:1] for turns in example.dialogues)), 8)
+axes[0].imshow(unseen[3].frame); axes[0].axis('off')
+axes[0].set_title('\n'.join(f'{question.prompt.splitlines()[0]} {answer.strip()} ({question.answer})' for question, answer in list(zip(asked, said))[:3]), fontsize=6, loc='left')
+for offset, (hidden, values) in enumerate(shares.items()):
+    axes[1].barh([k + 0.38 * offset for k in range(3)], values, 0.36, color=PALETTE[offset], label='video hidden' if hidden else 'seeing')
+axes[1].set_yticks([0.2, 1.2, 2.2], ['colour', 'kind', 'place']); axes[1].legend(fontsize=7)
+axes[1].set_title('the shipped base on unseen pictures, free answers, percent right', fontsize=8); plt.show()
+assert np.mean(shares[False]) > np.mean(shares[True]) + 15
 
 # %% [markdown]
 # ## What we proved
