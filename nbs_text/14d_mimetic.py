@@ -126,6 +126,28 @@ def learn(model, steps: int = 90) -> list[float]:
     return right
 
 
+# %% [markdown]
+# Before any training, what does the new model say to the first riddle? It has already looked: the asked colour is loudest, and of the
+# kinds, the one of the red thing stands out whenever likeness has done its work. Over many riddles:
+
+# %%
+def kinds_told(model, count: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    "Logits (count, 6) of the kinds, untrained, and the right one (count,)."
+    inputs, truth = riddles(model, count, torch.Generator().manual_seed(9))
+    hidden = model.model.language_model(inputs_embeds=inputs).last_hidden_state[:, -1]
+    return model.lm_head(hidden)[:, ids[6:]].detach(), (truth[:, None] == ids[6:]).int().argmax(1)
+
+shares = {}
+figure, axes = plt.subplots(1, 2, figsize=(7.5, 2.2), layout='constrained')
+for axis, (name, model) in zip(axes, {'random start': plain, 'mimetic start': mimetic}.items()):
+    told, right = kinds_told(model)
+    rank = (told > told.gather(1, right[:, None])).sum(1)
+    shares[name] = (rank == 0).float().mean().item()
+    axis.bar(range(1, 7), torch.bincount(rank, minlength=6) / len(rank), color=PALETTE[0]); axis.axhline(1 / 6, color='0.6', lw=1, ls=':')
+    axis.set(xlabel='rank of the right kind among six', ylabel='share', title=f'{name}, untrained', ylim=(0, 0.8))
+plt.show(); print({name: f'{100 * share:.0f} %' for name, share in shares.items()})
+assert shares['mimetic start'] > shares['random start'] + 0.15
+
 # %%
 curves = {'random start': learn(plain), 'mimetic start': learn(mimetic)}
 smooth = lambda values: [sum(values[max(0, k - 9):k + 1]) / len(values[max(0, k - 9):k + 1]) for k in range(len(values))]

@@ -151,22 +151,23 @@ class ClipSet:
 
     def __len__(self) -> int: return len(self.frames)
 
-def make_piece(preset: Preset, seed: int, start: int, count: int) -> dict[str, np.ndarray]:
+def make_piece(preset: Preset, seed: int, start: int, count: int, layout: PatchLayout = PatchLayout()) -> dict[str, np.ndarray]:
     "Arrays of clips start … start + count − 1 of a series."
     frames, words, lines = [], [], []
     for index in range(start, start + count):
         clip = simulate_clip(seed, preset, index)
-        frames.append(clip.view.frames); words.append(cell_words(clip).astype(np.float16))
+        frames.append(clip.view.frames); words.append(cell_words(clip, layout).astype(np.float16))
         lines.append(clip_lines(clip, np.random.default_rng([seed, index])))
     text = np.frombuffer(json.dumps(lines, ensure_ascii=False).encode(), np.uint8)
     return dict(frames=np.stack(frames), words=np.stack(words), lines=text)
 
-def clip_set(folder: Path | str, preset: Preset, seed: int, count: int, piece: int = PIECE, progress: bool = True) -> ClipSet:
+def clip_set(folder: Path | str, preset: Preset, seed: int, count: int, piece: int = PIECE, progress: bool = True,
+             layout: PatchLayout = PatchLayout()) -> ClipSet:
     "The first `count` clips of a series with their questions, from the pieces in `folder`; missing pieces are made."
     folder, found = Path(folder), []
     for start in tqdm(range(0, count, piece), 'clips and questions', unit='piece', disable=not progress):
-        path = folder / f'{preset.name}_{seed}_{start:06d}_{piece}.npz'
-        if not path.exists(): write_arrays(path, **make_piece(preset, seed, start, piece))
+        path = folder / f'{preset.name}_{layout.cell}px_{seed}_{start:06d}_{piece}.npz'
+        if not path.exists(): write_arrays(path, **make_piece(preset, seed, start, piece, layout))
         found.append(read_arrays(path))
     lines = [line for arrays in found for line in json.loads(arrays['lines'].tobytes())]
     join = lambda name: np.concatenate([arrays[name] for arrays in found])[:count]

@@ -55,9 +55,11 @@ class Budget:
     steps: int
     seeds: int
     ablation_steps: int
+    videos: int = 16                 # per step
+    learning_rate: float = 1e-3      # twice as much undoes what the base knows (LOG.md)
     first_seed: int = 20261          # series of training clips; benchmarks have their own
 
-BUDGETS = {'tiny': Budget(1000, 150, 3, 60), 'small': Budget(20000, 4000, 3, 2000)}
+BUDGETS = {'tiny': Budget(750, 90, 3, 60, videos=12), 'small': Budget(20000, 4000, 3, 2000)}
 
 def budget_of(preset: Preset) -> Budget:
     "The budget of a preset; InputError for one without."
@@ -133,16 +135,21 @@ def _gather(preset: Preset, folder: Path, plans: dict[str, list[FineTunePlan]], 
     for name, rows in plans.items(): models[name] = [train_and_answer(shared, preset, data, plan, clips) for plan in rows]
     return dict(questions={name: bench_questions(name, preset) for name in BENCHES}, models=models)
 
-def run_table2(preset: Preset, folder: Path, seed: int) -> dict:
-    "Blind, base, full fine-tuning and LoRA on standard questions and true-motion tracking."
+def plans_of(preset: Preset, way: str, mixture: Mixture, steps: int, seed: int) -> list[FineTunePlan]:
+    "One plan per seed of a row."
     budget = budget_of(preset)
-    plans = {way: [FineTunePlan(way, MIXTURES[1], budget.steps, seed=seed + k) for k in range(budget.seeds)] for way in ('full', 'lora', 'blind')}
+    return [FineTunePlan(way, mixture, steps, budget.videos, learning_rate=budget.learning_rate, seed=seed + k) for k in range(budget.seeds)]
+
+def run_table2(preset: Preset, folder: Path, seed: int) -> dict:
+    "Blind, base, full fine-tuning and LoRA on standard questions."
+    budget = budget_of(preset)
+    plans = {way: plans_of(preset, way, MIXTURES[0], budget.steps, seed) for way in ('full', 'lora', 'blind')}
     return _gather(preset, folder, plans, budget.clips)
 
 def run_table4(preset: Preset, folder: Path, seed: int) -> dict:
     "The four mixtures at the same number of questions."
     budget = budget_of(preset)
-    plans = {mixture.name: [FineTunePlan('full', mixture, budget.ablation_steps, seed=seed + k) for k in range(budget.seeds)] for mixture in MIXTURES}
+    plans = {mixture.name: plans_of(preset, 'full', mixture, budget.ablation_steps, seed) for mixture in MIXTURES}
     return _gather(preset, folder, plans, budget.clips)
 
 
@@ -277,7 +284,7 @@ assert differences[0].points == 0 and differences[1].points > 0
 def run_datasize(preset: Preset, folder: Path, seed: int) -> dict:
     "Full fine-tuning on standard questions with a sixteenth, a quarter and all of the clips, one seed."
     budget = budget_of(preset)
-    plan, shared = FineTunePlan('full', MIXTURES[0], budget.ablation_steps, seed=seed), folder.parent / 'models'
+    plan, shared = plans_of(preset, 'full', MIXTURES[0], budget.ablation_steps, seed)[0], folder.parent / 'models'
     models = {'base': [base_answers(shared, preset)]}
     for part in (16, 4, 1):
         data = training_set(preset, folder.parent, budget.clips // part)

@@ -131,15 +131,15 @@ assert answer[0] == 0 and 'Example: track4d train vision' in answer[1]
 # %% [markdown]
 # ## The base
 #
-# From nothing to `data_samples/base_tiny`: a model that sees single frames and knows no motion
+# From nothing to `data_samples/base_tiny`: a model that sees single frames and knows no word for motion
 # ([`22e_base`](22e_base.ipynb)).
 
 # %%
 #| export
-@train.command(epilog='Example: track4d train base --preset tiny --out runs/base')
+@train.command(epilog='Example: track4d train base --set patch_size=7 --set text_kv_heads=6 --out runs/base')
 def base(out: OutOption = Path('runs/base'),
-         clips: Annotated[int, typer.Option(min=2, help='simulated clips; two pictures of each')] = 6000,
-         steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 600,
+         clips: Annotated[int, typer.Option(min=2, help='simulated clips')] = 2400,
+         steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 280,
          preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
          as_json: JsonOption = False) -> None:
     "Make the off-the-shelf model from nothing; goes on from its checkpoints. Made data_samples/base_tiny."

@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 import torch
 
-from track4d_ref.base import BasePlan, corpus, draw_still, keep_base_clips, name_ids, token_naming_loss, train_stages
+from track4d_ref.base import BasePlan, picture_rows, corpus, draw_still, keep_base_clips, name_ids, token_naming_loss, train_stages
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip, simulate_clips
 from track4d_ref.single_frames import (FACTS, NAMES, Picture, ask_picture, caption_dialogues, cell_names, pictures_of,
                                        slideshow)
-from track4d_ref.storage import InputError
+from track4d_ref.storage import InputError, project_path
 from track4d_ref.templates import LETTERS
 from track4d_ref.tokens import train_tokenizer
-from track4d_ref.vlm import build_vlm
+from track4d_ref.vlm import build_vlm, load_vlm
 
 SMALL = ('resolution=56', 'text_layers=1', 'text_width=48', 'text_heads=2', 'vision_layers=1', 'vision_width=32', 'vision_heads=2')
 
@@ -143,3 +143,14 @@ def test_interrupted_equals_uninterrupted(tmp_path):
     finally: base.save_checkpoint = save
     assert len(calls) == 9
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
+
+
+def test_the_shipped_base_sees():
+    "Free answers in words on unseen pictures beat the same model without the video."
+    model, tokenizer = load_vlm(project_path('data_samples/base_tiny'))
+    preset = load_preset('tiny', ('patch_size=7',))
+    unseen = [picture for clip in simulate_clips(12, 8642, preset) for picture in pictures_of(clip, (0,))]
+    right = {hidden: np.mean([row['correct'] for row in picture_rows(model, tokenizer, unseen, preset, 0, 8, hidden, ('free',), ('color', 'kind'))])
+             for hidden in (False, True)}
+    print(f'colours and kinds: {right[False]:.1%} seeing, {right[True]:.1%} blind')
+    assert right[False] > right[True] + 0.1

@@ -86,7 +86,7 @@ class PictureFact:
 def _confused(truth: str, near: Iterable[str], all_: Iterable[str], rng: np.random.Generator) -> tuple[str, ...]:
     "Wrong answers: those that occur in the picture first, then the others in random order."
     near = [word for word in dict.fromkeys(near) if word != truth]
-    rest = [word for word in all_ if word != truth and word not in near]
+    rest = [word for word in all_ if word not in (truth, *near)]
     return (*(near[k] for k in rng.permutation(len(near))), *(rest[k] for k in rng.permutation(len(rest))))
 
 def _captions() -> list[str]: return [f'{color} {kind}' for color in COLORS for kind in KINDS]
@@ -131,8 +131,7 @@ def place_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     if not things: return None
     a = things[int(rng.integers(len(things)))]
     corner = CORNERS[2 * (a.uv_px[1] > size[1] / 2) + (a.uv_px[0] > size[0] / 2)]
-    texts = ('Where in the picture is {a}?', 'In which part of the picture is {a}?', 'Which quarter of the picture holds {a}?',
-             'Give the place of {a} in the picture.')
+    texts = ('Where in the picture is {a}?', 'In which part of the picture is {a}?', 'Which quarter holds {a}?', 'Give its place: {a}.')
     return PictureFact('place', (a,), texts, '{a} is in the {option} of the picture', corner, _confused(corner, (), CORNERS, rng))
 
 def _pair_fact(kind: str, words: tuple[str, str], things: list[Thing], size, axis: int, rng: np.random.Generator) -> PictureFact | None:
@@ -261,11 +260,8 @@ def slideshow(pictures: list[Picture], pairs: int, questions: int, rng: np.rando
     return ClipExample(name, (Video(name, frames, seconds_per_frame),), dialogues), asked
 
 # %% ../nbs/22d_single_frames.ipynb #e198fa35
-CAPTIONS = {                              # instruction → how a thing is written
-    'Name the things.': lambda thing, place: thing.caption,
-    'Name the kinds and colours.': lambda thing, place: f'{thing.kind} {thing.color}',
-    'Name the things with their places.': lambda thing, place: f'{thing.caption} {place}',
-    'Name places with their things.': lambda thing, place: f'{place} {thing.caption}'}
+CAPTIONS = {'Name the things.': '{color} {kind}', 'Name the kinds and colours.': '{kind} {color}',       # instruction → how a thing is written
+            'Name the things with their places.': '{color} {kind} {place}', 'Name places with their things.': '{place} {color} {kind}'}
 
 def caption_dialogues(picture: Picture, rng: np.random.Generator, count: int = 4) -> tuple[tuple[dict, ...], ...]:
     "`count` of the four captions of a picture as dialogues; () if nothing can be seen."
@@ -275,7 +271,7 @@ def caption_dialogues(picture: Picture, rng: np.random.Generator, count: int = 4
     for instruction in rng.permutation(list(CAPTIONS))[:count]:
         ordered = [things[k] for k in rng.permutation(len(things))]
         places = [f'({thing.uv_px[0] / width:.2f}, {thing.uv_px[1] / height:.2f})' for thing in ordered]
-        told = ', '.join(CAPTIONS[instruction](thing, place) for thing, place in zip(ordered, places))
+        told = ', '.join(CAPTIONS[instruction].format(color=thing.color, kind=thing.kind, place=place) for thing, place in zip(ordered, places))
         dialogues.append(({'role': 'user', 'content': str(instruction)}, {'role': 'assistant', 'content': told}))
     return tuple(dialogues)
 
