@@ -19,7 +19,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from track4d_ref.curation import CURATION
 from track4d_ref.experiments import GUESSING, Experiment, read_result, result_file, write_result
+from track4d_ref.ladder import GRPO_REWARD, LADDER
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import render_markdown, render_text
 from track4d_ref.storage import InputError
@@ -43,7 +45,7 @@ use_style()
 # %%
 #| export
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:
