@@ -620,3 +620,13 @@ assert rates['packed'][-1] > rates['separate'][-1]
 # 1. Let questions see each other (drop `key == query`): which assertion fails first?
 # 2. Set `weights` to one per label. What does a trajectory of 60 tokens do to a Yes/No question beside it?
 # 3. Change `seconds_per_frame` of the example to 0.01. Why does the mistake of *The proof* go unnoticed then?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The comparison with separate samples, at the second question: the first one sees the same as before.
+# 2. It outweighs the question beside it sixty to two in the clip's gradient; weights of 1/labels make both count
+#    alike.
+# 3. With such short frames all time positions round to the same value, so a mistake in them cannot show. Proofs need
+#    inputs in which the parts differ.
+#
+# </details>

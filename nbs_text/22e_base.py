@@ -349,3 +349,12 @@ assert all(found['all']['questions'] > 50 and 0 <= found['all']['percent'] <= 10
 #
 # 1. Give the model finer cells (`--set patch_size=7`). Does `kind` of stage one rise above 55 %?
 # 2. Train stage two without stage one. After how many steps does `color` leave its prior?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `track4d train base --set patch_size=7` makes four times as many tokens of a quarter of the area: it takes about
+#    as much longer. Compare `kind` on the same held-out pictures.
+# 2. Start stage two from random weights and read `log.csv`. Print both curves into one picture; seeds differ, so use
+#    the same one.
+#
+# </details>

@@ -147,3 +147,11 @@ assert len(cells) == 12
 #
 # 1. Write an `Experiment` of your own (counts of question types per domain, say) and add it to the list.
 # 2. Stop a long run with Ctrl-C, start it again, and watch which steps are skipped.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A function that makes the result, one that turns it into cells, and one line in `EXPERIMENTS`. `track4d reproduce
+#    NAME` then knows it.
+# 2. Finished steps are files; each is read instead of made. Delete one and only that is made again.
+#
+# </details>
