@@ -26,6 +26,7 @@ from track4d_ref.presets import Preset
 from track4d_ref.scoring import render_markdown, render_text
 from track4d_ref.storage import InputError
 from track4d_ref.tables import DATASIZE, TABLE2, TABLE3, TABLE4
+from track4d_ref.track4d_table import TRACK4D
 from track4d_ref.track_answers import TRACKS
 
 # %%
