@@ -323,3 +323,15 @@ assert (along[:, 0] > depth_m).all()                                            
 # 1. Swap $f_x$ and $f_y$ in `K`. Which assertion fails first? Which would still pass on a square camera?
 # 2. A rigid motion applied to all points *and* all cameras must not change a pixel. Prove it with `project`.
 # 3. Compare ray length and planar depth at the corner of a 90° camera. By how many per cent do they differ?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The first comparison of `project` with the naive loop passes, for both use the same wrong K; what fails is the
+#    check against pixels known from outside. With $f_x = f_y$ nothing would fail at all, which is why no example here
+#    has a square camera.
+# 2. For a rigid `M`: `project(K, w2c @ invert_pose(M), transform(M, xyz))` equals `project(K, w2c, xyz)`, because
+#    $w2c\,M^{-1} M X = w2c\,X$. Only relative poses are visible in pictures.
+# 3. At the corner of a square 90° camera the ray is $(1, 1, 1)$ for a depth of 1: length $\sqrt 3$, so 73 % longer.
+#    For a picture of another shape it is $\sqrt{1 + 1 + (H/W)^2}$.
+#
+# </details>

@@ -253,3 +253,12 @@ assert yellow(portrait('car', 'blue', 210)[0]) > 20 + 3 * yellow(portrait('car',
 #
 # 1. Build a bus. Which parts tell its front?
 # 2. Give `PERSON` legs that swing with the distance walked. What else would `SceneObject` have to record?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The windscreen, the headlights and a door on one side only. Without an asymmetric part the front exists in the
+#    pose but not in the picture, and a question about it could not be answered by looking.
+# 2. The pose of each part over time, for one rigid pose per object no longer tells where a point of a leg is. Tracks
+#    of points on legs come from those, so `object_points` would need to know the part.
+#
+# </details>

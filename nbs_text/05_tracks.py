@@ -409,3 +409,15 @@ assert np.isclose(world_spread_m(np.array([[0.0, 0, 0], [0, 0, 2], [np.nan] * 3,
 # 2. Lift every pixel of frame 8 instead of frame 0. Which part of the floor appears that frame 0 does not have?
 # 3. Add 5 % noise to the depth before lifting. Do static points still stand still? Does the visual track still start at
 #    its pixel?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. In the frames in which the camera has come around far enough that no nearer surface lies between:
+#    `track_points(...).visible`. The point is inside the picture nearly always; the depth map decides.
+# 2. The strip that enters at the side the camera turns or moves to, and what objects had hidden. `dense_tracks(clip,
+#    0, 8)` and the view from above of both show it.
+# 3. Static points still stand still: a wrong depth puts the point to a wrong but resting place. In the clicked frame
+#    the visual track starts at its pixel, since lifting and projecting use the same camera; in the others it is off
+#    by the parallax of the error.
+#
+# </details>

@@ -241,3 +241,12 @@ assert by_depth[0] < by_depth[-1]
 #
 # 1. Which constant prediction ("always the middle, always visible") scores best on the tracks above?
 # 2. TAP-Vid scales every picture to 256×256. Score one track on a 1280×720 picture with and without that scaling.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Score every constant on the same tracks. The best one is near the median place and says 'visible' if most are; a
+#    table without it does not show what a tracker adds.
+# 2. The radii of 1 to 16 pixels mean 256 × 256: unscaled, a miss on 1280 × 720 counts five times as far across and
+#    nearly three times as far down. Print δ_avg both ways.
+#
+# </details>

@@ -466,3 +466,14 @@ if office:
 # 1. Halve the baseline. What happens to the strip only one eye sees, and what to the error in metres?
 # 2. Lift the tracks of `with_stereo_depth(rig, 64)` with `tracks.dense_tracks`. Does the background stand still?
 # 3. Give the right picture 3 rows of offset. At which offset does the block matcher break down?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The strip halves, for it is as wide as the nearest disparity; the error in metres doubles, since a disparity
+#    error of the same size now stands for twice the depth error.
+# 2. Within the matcher's noise. Take `world_spread_m` of background tracks; it must not depend on the camera's
+#    motion, only on depth.
+# 3. Draw the share of matched pixels over the offset. It falls as soon as a row's neighbour no longer looks alike,
+#    earlier for fine textures; that is why pairs are rectified first.
+#
+# </details>

@@ -558,3 +558,12 @@ assert np.allclose(transform(upright, np.array([[2.0, 1, 5]])),
 # 1. Feed `read_table` a file with Windows line ends. Does it care?
 # 2. By how many centimetres does the wall's corner move if ray length is taken for planar depth?
 # 3. Write ADT's canonical front (0, 0, 1) and up (0, 1, 0) into `object_axes` and say which source axis is our left.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. No: `splitlines` takes both. A file with bare carriage returns works as well; one without a last newline too.
+# 2. At the corner of a picture the ray is $\sqrt{1 + x^2 + y^2}$ times as long as the depth, with $x, y$ in units of
+#    the focal length; multiply the difference by the wall's depth.
+# 3. Left is up × front: (0, 1, 0) × (0, 0, 1) = (1, 0, 0), the source's x axis.
+#
+# </details>

@@ -395,3 +395,12 @@ assert np.linalg.norm(true_px[-1] - true_px[0], axis=-1).min() > 3 and (true_dep
 # 1. Leave out the half pixel in K. How much does the share of pixels in their boxes fall?
 # 2. Read `poses_ts_txyz_qwxyz` as xyzw. Which assertion notices first?
 # 3. Cut the clip with `segment(0, 2)` and list what moves more than a centimetre.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Print the share with and without it. Half a pixel matters most for small boxes.
+# 2. The check that the rotation is rigid does not notice, for any unit quaternion is a rotation; what notices is the
+#    share of pixels whose depth agrees with the boxes.
+# 3. `moving_objects(segment, 0.01)` of the tour lists them with their distances.
+#
+# </details>

@@ -565,3 +565,13 @@ for one in clips.values():
 # 1. Compare the virtual pinhole with `fisheye_project` for the mouse. How many pixels does the lens move it?
 # 2. Remove a mesh from the library and read `meta['skipped']`.
 # 3. Pass the identity as `device_from_camera` to `read_adt`. Which objects would wrongly be behind the camera?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Project the mouse's centre both ways and take the distance in pixels; it grows towards the rim, where a fisheye
+#    compresses.
+# 2. The object's name with the reason. A clip without one object is better than none, but it must say so.
+# 3. All objects on the other side of the camera's plane: list those with negative depth in every frame in which their
+#    mask has pixels.
+#
+# </details>

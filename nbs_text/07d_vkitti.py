@@ -298,3 +298,11 @@ assert np.isinf(depth_m[:200]).all() and np.allclose(depth_m[200:], 14)
 #
 # 1. Give `read_vkitti` the inverse of `extrinsic.txt` and draw the box again.
 # 2. Read the sizes as h w l, KITTI's order. Which picture shows it?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The box leaves the car: far away or behind the camera. A wrong direction of a pose is rarely subtle, if one draws
+#    it.
+# 2. The view from above: cars become wide or tall. The picture from the front hides it for nearly square things.
+#
+# </details>

@@ -380,3 +380,13 @@ if data:
 # 1. Swap `%` and `//` in `position_place_m` and look at the view from above.
 # 2. Set `GATE_M` to 3. How many pseudo-tracks remain, and do you believe them?
 # 3. Use camera C2's calibration for the picture of C1. How far off are the boxes?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The grid is 480 wide: the wrong order mirrors and stretches the places, so people stand in rows outside the field
+#    of view of the cameras.
+# 2. More remain, as people are joined who are metres apart between two frames. Look for speeds no walker has.
+# 3. Read the boxes' corners in both and print the distance. Cameras differ in place and lens, so it is not a
+#    constant.
+#
+# </details>

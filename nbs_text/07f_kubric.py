@@ -309,3 +309,14 @@ assert shares['converted'] >= 0.98 and shares['converted'] > shares['taken as pl
 # 1. Leave out `BLENDER_TO_OURS`. What does the view from above show?
 # 2. Which pixel has the largest difference between ray length and planar depth, and why there?
 # 3. Find the objects that `is_dynamic` calls dynamic although they never move.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A world lying on its side: gravity points along a horizontal axis. The pictures look right, for cameras and
+#    objects turn together.
+# 2. A corner: the ray is longest there, and the difference grows with the depth itself, so the farthest surface near
+#    a corner.
+# 3. Compare the flag with the largest displacement of the pose. Objects that fall asleep before the first frame are
+#    dynamic and rest.
+#
+# </details>

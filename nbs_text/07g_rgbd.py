@@ -431,3 +431,13 @@ assert np.allclose(invert_pose(walk.view.w2c)[2, :3, 0],
 # 1. Film a table, run a reconstruction, scale it by one measured length, and read it with `read_own`.
 # 2. Halve the depth of `phone.npz`. Which of the checks above would notice?
 # 3. Read 7-Scenes' poses as w2c and repeat the warping at 1 and at 20 frames.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The one measured length fixes the scale; check it on a second one. Without it all metres are a guess.
+# 2. The size of things against the scale of the poses: warping from one frame to another fails, since half the depth
+#    gives twice the parallax.
+# 3. The warp fails in both, but at one frame the motion is so small that it hardly shows; at twenty it does. Test
+#    with large motion.
+#
+# </details>

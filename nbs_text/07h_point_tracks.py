@@ -274,3 +274,12 @@ assert np.allclose(pixels[0], pixels[1])
 # 1. Give `point_objects` ten thousand random walks. Which 64 does it keep?
 # 2. Remove `fx_fy_cx_cy` from a file and read the sentence.
 # 3. Add a frame without any point to the Stereo4D file. What is `present` there?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The ones that fit rigid groups longest; with random walks none does, and what is kept is chance. Look at the
+#    residuals.
+# 2. It names the file and the field. Without intrinsics a pixel has no direction, so nothing can be guessed.
+# 3. False for all points in that frame: nobody was seen. The frame itself stays.
+#
+# </details>

@@ -233,3 +233,12 @@ for ids, xyz_world in kinds.values():
 #
 # 1. Average the depth instead of picking it and lift the points along an object's edge.
 # 2. Resize without the crop and look at `K[0, 0] / K[1, 1]`.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The mean of near and far is a surface that does not exist: lifted points float between object and background.
+#    Picking keeps each point on one of them.
+# 2. The ratio leaves 1: pixels are no longer square, and a circle becomes an ellipse. K can say so; the question is
+#    whether everything that follows believes it.
+#
+# </details>

@@ -406,3 +406,11 @@ if data:
 #
 # 1. Leave out the mirror of y. Which assertion fails, and which object would a viewer notice first?
 # 2. Read `center`'s extrinsics as degrees. Where do the pedestrians end up?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The one on handedness, or the agreement of boxes and pixels; a viewer notices traffic on the wrong side.
+# 2. Radians taken for degrees turn by far too little: pedestrians stand where the forward camera looks, in all
+#    pictures.
+#
+# </details>

@@ -220,3 +220,11 @@ birds_eye(axis, court, 3); axis.set_title('the two players from above', fontsize
 #
 # 1. Where on the court is the error of a foot ten centimetres? Draw that line into the view from above.
 # 2. Raise the camera to 15 metres and repeat the error curve.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The error of a foot is its pixel error times depth over focal length, divided by the sine of the viewing angle.
+#    Draw the level line at 0.10 m.
+# 2. Higher cameras look down more steeply: the error along the view falls, the one across grows with the distance.
+#
+# </details>

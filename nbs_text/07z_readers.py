@@ -487,3 +487,11 @@ assert load_clip(folder / 'toy').frames_count == 8
 # 1. Interrupt `convert_source` in the middle and start it again.
 # 2. Let `toy.csv` miss one row. What does the report say?
 # 3. Turn the dog's yaw by half a turn and watch which assertion notices.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. What is finished stays; the run goes on with the next clip and ends with the same folder.
+# 2. That the clip was skipped, with file and row. Nothing is filled in.
+# 3. The one that compares the front with the direction of travel.
+#
+# </details>

@@ -250,3 +250,13 @@ assert judged == 43 and upper < 0.083
 # 1. Give `CHOSEN` another type for each source and judge the eight drawings before reading the answers.
 # 2. Read WildTrack with `y` and `x` swapped in `grid_place_m`. Which drawing betrays it first?
 # 3. Raise the pieces of 7-Scenes from 2 to 16 frames. Why do the camera questions disappear?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Write your answers down first, then read. Disagreement is either a wrong label or an unclear question; only the
+#    second is mended by a threshold.
+# 2. The view from above: people leave the square. Asked questions still look sensible, which is why one draws.
+# 3. Between frames that are far apart the camera moves in several ways at once, and no single label passes the dead
+#    zones any longer.
+#
+# </details>

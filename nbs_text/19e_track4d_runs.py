@@ -61,7 +61,6 @@ from track4d_ref.vlm import build_vlm, save_vlm
 use_style()
 torch.set_num_threads(1)
 
-
 # %% [markdown]
 # ## The start
 #
@@ -93,7 +92,6 @@ learns = {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for
 figure, axis = plt.subplots(figsize=(5.4, 1.7), dpi=90)
 axis.barh(list(learns), list(learns.values()), color=PALETTE[0]); axis.set(xlabel='weights that learn'); plt.show()
 assert learns['tower'] == 0 and min(value for name, value in learns.items() if name != 'tower') > 0
-
 
 # %% [markdown]
 # ## The run
@@ -183,7 +181,6 @@ axis.plot([row['total'] for row in rows], color=PALETTE[0], lw=4, alpha=0.4, lab
 axis.plot([row['total'] for row in resumed], '.', color=PALETTE[3], label='stopped after six'); axis.set(xlabel='step', ylabel='loss'); axis.legend(); plt.show()
 assert len(resumed) == 16 and np.allclose([r['total'] for r in rows[7:]], [r['total'] for r in resumed[7:]], rtol=0.2)
 
-
 # %% [markdown]
 # ## A checkpoint to ship
 #
@@ -241,3 +238,14 @@ assert kb['small'] < kb['run/model'] / 2 and abs(a - b) < 0.01 * a and refused
 # 1. `track4d train track --model data_samples/base_tiny --steps 40 --out runs/track`: watch which loss falls first.
 # 2. Kill it, start it again, and compare `log.csv` with that of an undisturbed run.
 # 3. Let the tower learn too. What must then happen to the lessons on disk?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Read the columns of `log.csv`: the words come first, for `Its path is [TRK].` is always the same sentence;
+#    positions follow once the slots look at the right tokens.
+# 2. Compare the two files column by column but for the clock's; equal numbers after the restart mean that model,
+#    optimiser and random state were all saved.
+# 3. Stored features belong to the frozen tower. When it learns they are stale after the first step, so they must be
+#    computed afresh each time and the stored ones left unused.
+#
+# </details>

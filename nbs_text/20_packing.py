@@ -30,6 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.vision_utils import get_vision_window_index
 
+from track4d_ref.flex_attention import flex_attention_is_on, flex_mask
 from track4d_ref.patches import Video, refuse_if_too_long, rope_positions
 from track4d_ref.prefix_attention import shared_prefix, use_prefix_attention
 from track4d_ref.storage import InputError
@@ -274,7 +275,9 @@ def packed_hidden(model, batch: PackedBatch) -> torch.Tensor:
     seen = visual_features(model, batch)
     if seen is not None:
         words = words.masked_scatter((batch.ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
-    mask = dict(full_attention=shared_prefix(batch.segments)) if use_prefix_attention(core) else attention_mask(batch.segments)
+    if flex_attention_is_on(core): mask = dict(full_attention=flex_mask(batch.segments))
+    elif use_prefix_attention(core): mask = dict(full_attention=shared_prefix(batch.segments))
+    else: mask = attention_mask(batch.segments)
     return core.model(inputs_embeds=words, attention_mask=mask, position_ids=batch.positions, use_cache=False).last_hidden_state
 
 def packed_loss(model, batch: PackedBatch) -> torch.Tensor:
@@ -617,3 +620,13 @@ assert rates['packed'][-1] > rates['separate'][-1]
 # 1. Let questions see each other (drop `key == query`): which assertion fails first?
 # 2. Set `weights` to one per label. What does a trajectory of 60 tokens do to a Yes/No question beside it?
 # 3. Change `seconds_per_frame` of the example to 0.01. Why does the mistake of *The proof* go unnoticed then?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The comparison with separate samples, at the second question: the first one sees the same as before.
+# 2. It outweighs the question beside it sixty to two in the clip's gradient; weights of 1/labels make both count
+#    alike.
+# 3. With such short frames all time positions round to the same value, so a mistake in them cannot show. Proofs need
+#    inputs in which the parts differ.
+#
+# </details>

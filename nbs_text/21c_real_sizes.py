@@ -202,8 +202,8 @@ assert abs(loss.item() - np.log(len(tokenizer))) < 1 and float(gradient.abs().ma
 #
 # <details><summary>Solutions</summary>
 #
-# 1. Weights of one layer × 4 bytes, into what `psutil.virtual_memory().available` gives, less a fifth for
-#    activations. Build them on the meta device first to check the count.
-# 2. Vocabulary × width: 151,936 × 2,048 = 311 million.
+# 1. A layer has 233 million weights, 0.93 GB in float32. A slice has few words and one block (0.4 GB), so 16 free GB hold about
+#    sixteen; build them with `slice_model('7B', tokenizer, 16)` and look at the process.
+# 2. One more table of 151,936 words by 2,048: 311 million weights, a twelfth of the model.
 #
 # </details>

@@ -17,6 +17,8 @@
 #| export
 from pathlib import Path
 
+import torch
+
 from track4d_ref.adapters import adapter_plan, add_adapter, save_adapter
 from track4d_ref.examples import examples_from_files
 from track4d_ref.packing import ClipExample
@@ -53,9 +55,13 @@ use_style()
 
 # %%
 #| export
+def loading_dtype(preset: Preset) -> torch.dtype:
+    "bfloat16 where adapters learn in bfloat16, for what is frozen needs no more; float32 where weights learn."
+    return torch.bfloat16 if preset.lora_rank and preset.precision == 'bfloat16' else torch.float32
+
 def starting_model(examples: list[ClipExample], preset: Preset, checkpoint: Path | str | None = None):
     "(model, tokenizer): the checkpoint's, or a new tiny model with the shipped tower."
-    if checkpoint or preset.base != 'none': return load_vlm(checkpoint or preset.base)
+    if checkpoint or preset.base != 'none': return load_vlm(checkpoint or preset.base, loading_dtype(preset))
     texts = [turn['content'] for example in examples for dialogue in example.dialogues for turn in dialogue]
     tokenizer = train_tokenizer(texts, preset.vocabulary)
     model = build_vlm(preset, tokenizer, preset.seed)

@@ -20,6 +20,7 @@
 
 # %%
 #| export
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,7 +83,6 @@ plt.show()
 assert counts[3:].sum() == 0 and abs(counts[0] - 0.5 / 0.9) < 0.02
 assert (sample_words(many, torch.Generator(), 0.0) == 0).all()
 
-
 # %% [markdown]
 # ## One reading, G continuations
 #
@@ -90,9 +90,14 @@ assert (sample_words(many, torch.Generator(), 0.0) == 0).all()
 # G continuations go on word by word. What the video cost was paid once per *prompt*. A completion that has ended keeps
 # running with padding until the last one of the batch is done; its surplus is cut off. The marks that stand for visual
 # tokens are never sampled: an untrained model would say them, and the packed row would look for a video there. **[ours]**
+#
+# A frozen tower sees the same video again in every step. Who keeps its states (notebook 20) may hand them in as `states`, and no
+# pixel is read again. **[ours]**
 
 # %%
 #| export
+States = Callable[[ClipExample], torch.Tensor]     # a prompt → states of the frozen tower before its merger
+
 @dataclass(frozen=True)
 class Group:
     "G completions (tensors of ids) of one prompt, their texts, and whether each ended by itself."
@@ -111,7 +116,7 @@ def _check_prompt(prompt: ClipExample) -> None:
 
 # %%
 #| export
-def read_prompts(model, tokenizer, prompts: list[ClipExample]):
+def read_prompts(model, tokenizer, prompts: list[ClipExample], states: States | None = None):
     "(cache, mask (B, L), next position (B,), hidden state of the last word (B, width)) of prompts padded on the left."
     core = bare_model(model)
     rows = [pack(model, tokenizer, prompt) for prompt in prompts]
@@ -121,7 +126,8 @@ def read_prompts(model, tokenizer, prompts: list[ClipExample]):
     mask = torch.stack([left(torch.ones_like(row.ids), 0) for row in rows]).to(core.device)
     positions = torch.stack([left(row.positions, 0) for row in rows], 1).to(core.device)                  # (3, B, L)
     words = core.get_input_embeddings()(ids)
-    seen = visual_features(model, collate(model, rows, prompts).to(core.device))
+    kept = None if states is None else [states(prompt) for prompt in prompts]
+    seen = visual_features(model, collate(model, rows, prompts, states=kept).to(core.device))
     if seen is not None: words = words.masked_scatter((ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
     cache = DynamicCache(config=core.config.text_config)
     hidden = core.model(inputs_embeds=words, attention_mask=mask, position_ids=positions, past_key_values=cache,
@@ -133,11 +139,11 @@ def read_prompts(model, tokenizer, prompts: list[ClipExample]):
 #| export
 @torch.no_grad()
 def rollouts(model, tokenizer, prompts: list[ClipExample], count: int, most_words: int, generator: torch.Generator,
-             temperature: float = 1.0, top_p: float = 1.0) -> list[Group]:
+             temperature: float = 1.0, top_p: float = 1.0, states: States | None = None) -> list[Group]:
     "`count` sampled completions of each prompt; every prompt with its video is read once."
     for prompt in prompts: _check_prompt(prompt)
     core = bare_model(model)
-    cache, mask, position, hidden = read_prompts(model, tokenizer, prompts)
+    cache, mask, position, hidden = read_prompts(model, tokenizer, prompts, states)
     cache.batch_repeat_interleave(count)
     mask, position, hidden = (value.repeat_interleave(count, 0) for value in (mask, position, hidden))
     unsayable = torch.tensor([core.config.video_token_id, core.config.image_token_id], device=core.device)
@@ -233,11 +239,13 @@ def pack_group(model, tokenizer, group: Group) -> GroupRow:
 
 # %%
 #| export
-def completion_logps(model, tokenizer, groups: list[Group], temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def completion_logps(model, tokenizer, groups: list[Group], temperature: float = 1.0,
+                     states: States | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     "Log-probabilities (all completions, longest) of the sampled words and their mask, one packed row per group."
     core = bare_model(model)
     rows = [pack_group(model, tokenizer, group) for group in groups]
-    batch = collate(model, [row.row for row in rows], [group.prompt for group in groups], tokenizer.pad_token_id)
+    kept = None if states is None else [states(group.prompt) for group in groups]
+    batch = collate(model, [row.row for row in rows], [group.prompt for group in groups], tokenizer.pad_token_id, states=kept)
     batch = batch.to(core.device)
     hidden, found = packed_hidden(model, batch), []
     for states, row, group in zip(hidden, rows, groups):

@@ -222,27 +222,27 @@ Reward = Callable[[str, object], float]
 
 # %%
 #| export
-def reference_logps(model, tokenizer, groups: list[Group], reference, temperature: float) -> torch.Tensor | None:
+def reference_logps(model, tokenizer, groups: list[Group], reference, temperature: float, states=None) -> torch.Tensor | None:
     "Log-probabilities under the reference, without gradients."
     if reference is None: return None
     own = isinstance(reference, torch.nn.Module)
     with torch.no_grad(), contextlib.nullcontext() if own else reference():
-        return completion_logps(reference if own else model, tokenizer, groups, temperature)[0]
+        return completion_logps(reference if own else model, tokenizer, groups, temperature, states)[0]
 
 
 # %%
 #| export
 def grpo_step(model, tokenizer, tasks: list[Task], reward: Reward, optimizer, settings: GrpoSettings,
-              generator: torch.Generator, reference=None) -> dict[str, float]:
+              generator: torch.Generator, reference=None, states=None) -> dict[str, float]:
     "Sample, reward, update; what happened, as numbers."
     groups = rollouts(model, tokenizer, [task.prompt for task in tasks], settings.group, settings.words, generator,
-                      settings.temperature, settings.top_p)
+                      settings.temperature, settings.top_p, states)
     rewards = torch.tensor([[reward(text, task.solution) for text in group.texts] for task, group in zip(tasks, groups)])
     advantages, alive = group_advantages(rewards)
-    frozen = reference_logps(model, tokenizer, groups, reference, settings.temperature) if settings.kl else None
+    frozen = reference_logps(model, tokenizer, groups, reference, settings.temperature, states) if settings.kl else None
     old = None
     for _ in range(settings.inner):
-        new, mask = completion_logps(model, tokenizer, groups, settings.temperature)
+        new, mask = completion_logps(model, tokenizer, groups, settings.temperature, states)
         old = new.detach() if old is None else old
         loss, watch = grpo_loss(new, old, frozen, advantages.flatten().to(new), mask, settings.clip, settings.kl)
         optimizer.zero_grad()
@@ -384,7 +384,8 @@ def load_run(folder: Path | str, model, optimizer, settings: GrpoSettings) -> li
 # %%
 #| export
 def train_grpo(model, tokenizer, tasks: list[Task], reward: Reward, settings: GrpoSettings, reference=None,
-               out: Path | str | None = None, save_every: int = 10, stop: int | None = None, quiet: bool = False) -> list[dict]:
+               out: Path | str | None = None, save_every: int = 10, stop: int | None = None, quiet: bool = False,
+               states=None) -> list[dict]:
     "Run (or, if `out` holds a run, go on) until `settings.steps`, or until step `stop`; the log, one entry per step."
     if not tasks: raise InputError('GRPO needs at least one task; give prompts with solutions')
     optimizer = torch.optim.AdamW(_trainable(model).values(), settings.learning_rate, weight_decay=0.0)
@@ -395,7 +396,7 @@ def train_grpo(model, tokenizer, tasks: list[Task], reward: Reward, settings: Gr
         for part in optimizer.param_groups: part['lr'] = settings.learning_rate * rise
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000 + step)
         chosen = _step_tasks(tasks, settings, step)
-        entry = grpo_step(model, tokenizer, chosen, reward, optimizer, settings, generator, reference)
+        entry = grpo_step(model, tokenizer, chosen, reward, optimizer, settings, generator, reference, states)
         log.append(dict(step=step, **entry))
         bar.set_postfix(reward=f'{entry["reward"]:.2f}', flat=f'{entry["flat_groups"]}/{settings.prompts_per_step}')
         if out and (len(log) % save_every == 0 or step == bar.iterable[-1]):

@@ -338,3 +338,12 @@ assert int(both[-1][5]) == len(moved_now)
 #
 # 1. Count how often greedy decoding of the untrained model gives an answer that can be read at all.
 # 2. Hide the video (`blind=True`). Which question types lose nothing, and what does that say about the questions?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Share of answers that `allowed_answers` contains, before training. That is why closed questions are answered by
+#    the likeliest option, and free ones are counted as unreadable if they are.
+# 2. The types whose answers are unevenly distributed or told by the wording. Read them beside `09b_blind`: a question
+#    that a blind model answers teaches nothing about seeing.
+#
+# </details>

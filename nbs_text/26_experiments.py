@@ -292,3 +292,12 @@ assert paired_difference(second, first).points == -real.points
 # 1. Give `guess_rates` only two-way questions and see which types can still differ from 50 %.
 # 2. Let the made-up clips be equally easy (`ease = 0`) and watch the intervals shrink.
 # 3. Compare one seed with one seed instead of three with three. How wide is the interval now, and what does it not know?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Two-way questions with unequal truth still differ from 50 % for a guesser that knows the prior; a uniform one is
+#    at 50 % exactly.
+# 2. The clips then differ no more than chance makes them, and the interval is that of independent questions.
+# 3. As wide as the answers' noise alone; it does not know how much a different start of the training would change.
+#
+# </details>

@@ -254,3 +254,12 @@ assert draw_example(small, 2, MIXTURES[1], 10, np.random.default_rng(5))[1] == d
 #
 # 1. Count how often each option letter is right in a set. Is a balancer (`09a_balance`) needed for training, too?
 # 2. Draw every object's circle at once. Which questions would then be answerable by colour alone?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. `Counter` over the letters. In training an uneven letter is a prior the model will learn; balancing answers is
+#    not enough if letters are not shuffled.
+# 2. All that name an object by its circle: with every circle drawn the colour says which one is meant, so the caption
+#    is no longer needed, and the answer may be read off the palette.
+#
+# </details>

@@ -280,3 +280,11 @@ assert verdicts(rows) == verdicts(bench_rows(whole, tokenizer, pairs, progress=F
 #
 # 1. Freeze the tower (`requires_grad_(False)` on its blocks) and train on camera movement alone. What stays at chance?
 # 2. Set `naming=0` and compare the loss after 100 steps.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Types that need what the tower does not yet tell apart. Compare with the unfrozen run at equal steps.
+# 2. Same seed, both curves in one picture. `naming` gives the visual tokens words from the first step; without it
+#    they must find them through answers.
+#
+# </details>

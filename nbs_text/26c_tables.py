@@ -321,3 +321,11 @@ for experiment in (TABLE2, TABLE3, TABLE4, DATASIZE): print(f'{experiment.name:1
 #
 # 1. Run `track4d reproduce table2 --preset tiny --from-results` and find the type with the widest interval. How many questions has it?
 # 2. Add a mixture with 40 % true motion. The paper says more than 20 % hurts; does it here?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The interval's width goes with one over the root of its number of questions; both stand in the row.
+# 2. Add the mixture beside the others, run with the same seeds, and compare paired on the same held-out questions. A
+#    difference inside the interval is no difference.
+#
+# </details>

@@ -221,3 +221,12 @@ assert TRACKS.name == 'tracks'
 #
 # 1. Draw Figure 4 for a static camera: both panels must show the same truth.
 # 2. Give the model the frames in order instead of shuffled. Does it copy the last point?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. With a static camera $T[t]$ is constant, so Eq. 1 and Eq. 2 are the same line of code; any difference in the
+#    picture is an error.
+# 2. Score in order and shuffled beside the guess that the point stays. A model that copies the last point improves in
+#    order and not shuffled.
+#
+# </details>

@@ -19,11 +19,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from track4d_ref.curation import CURATION
 from track4d_ref.experiments import GUESSING, Experiment, read_result, result_file, write_result
+from track4d_ref.ladder import GRPO_REWARD, LADDER
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import render_markdown, render_text
 from track4d_ref.storage import InputError
 from track4d_ref.tables import DATASIZE, TABLE2, TABLE3, TABLE4
+from track4d_ref.track4d_table import TRACK4D
 from track4d_ref.track_answers import TRACKS
 
 # %%
@@ -43,7 +46,7 @@ use_style()
 # %%
 #| export
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:
@@ -145,3 +148,11 @@ assert len(cells) == 12
 #
 # 1. Write an `Experiment` of your own (counts of question types per domain, say) and add it to the list.
 # 2. Stop a long run with Ctrl-C, start it again, and watch which steps are skipped.
+#
+# <details><summary>Solutions</summary>
+#
+# 1. A function that makes the result, one that turns it into cells, and one line in `EXPERIMENTS`. `track4d reproduce
+#    NAME` then knows it.
+# 2. Finished steps are files; each is read instead of made. Delete one and only that is made again.
+#
+# </details>

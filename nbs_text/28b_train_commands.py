@@ -45,13 +45,15 @@ def sft(records: Annotated[Path, typer.Option('--data', help='record file (JSONL
         resume: Annotated[bool, typer.Option(help='go on from the checkpoint in --out')] = True,
         logger: Annotated[str,
             typer.Option(help='none, tensorboard or trackio; log.csv is always written')] = 'none',
+        steps: Annotated[int, typer.Option(min=0, help='so many steps; 0: the preset\'s seconds, or one pass')] = 0,
+        save_every: Annotated[int, typer.Option(min=1, help='steps from one checkpoint to the next')] = 50,
         preset: PresetOption = 'tiny', set_: SetOption = [], as_json: JsonOption = False) -> None:
     "Supervised fine-tuning on records; many questions share one reading of their clip."
     from track4d_ref.presets import load_preset
     from track4d_ref.training import train_on_records
-    start = None if model == 'none' else model
+    start, length = None if model == 'none' else model, dict(steps=steps, seconds=0.0) if steps else {}
     scale = load_preset(preset, tuple(set_))
-    result = train_on_records(records, out, scale, start, resume, progress=not as_json, logger=logger)
+    result = train_on_records(records, out, scale, start, resume, progress=not as_json, logger=logger, save_every=save_every, **length)
     if result: say(result, as_json,
         f'{result["steps"]} steps, last loss {result["loss"]:.3f}; '
         f'{result["saved"]} in {out / result["saved"]}')

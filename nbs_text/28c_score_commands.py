@@ -190,6 +190,38 @@ assert answer[0] == 2 and 'figure9' in answer[1] and '4dpqa_table4' in answer[1]
 # %%
 assert all('Example: track4d score' in command.epilog for command in score.registered_commands)
 
+
+# %% [markdown]
+# ## Blind
+#
+# What three readers without a video get right on a benchmark, per type, trained on its other scenes and on training questions
+# ([`12f_bench_blind`](12f_bench_blind.ipynb)). The stored table is `results/blind_bench.json`.
+
+# %%
+#| export
+@score.command(epilog='Example: track4d score blind --bench data_samples/bench --out runs/blind_bench.json')
+def blind(bench: Annotated[Path, typer.Option(help='folder of a benchmark, with questions.jsonl')],
+          scenes: Annotated[int, typer.Option(min=1, help='training scenes whose questions the readers learn')] = 300,
+          out: OutOption = Path('runs/blind_bench.json'), as_json: JsonOption = False) -> None:
+    "Accuracy of readers that see no video, per type, beside chance."
+    import time
+    from track4d_ref.bench_blind import TRAINING_SEED, blind_table
+    from track4d_ref.presets import load_preset
+    from track4d_ref.runcard import run_card
+    from track4d_ref.scoring import render_text
+    from track4d_ref.storage import write_json
+    preset, started = load_preset('tiny'), time.perf_counter()
+    rows = blind_table(bench, preset, scenes, progress=not as_json)
+    card = run_card(f'track4d score blind --bench {bench} --scenes {scenes}', preset, TRAINING_SEED, [bench / 'questions.jsonl'], started)
+    write_json(out, dict(rows=rows, card=card))
+    say({'rows': rows}, as_json, render_text([tuple(rows[0]), *(tuple(map(str, row.values())) for row in rows)]))
+
+
+# %%
+answer = run_command('score', 'blind', '--bench', 'no/such/folder')
+draw_terminal([('track4d score blind --bench no/such/folder', *answer)]); plt.show()
+assert answer[0] == 2 and 'no/such/folder' in answer[1]
+
 # %% [markdown]
 # ## What we proved
 #

@@ -18,7 +18,7 @@
 import sys
 from pathlib import Path
 
-from track4d_ref import app_page, data_commands, score_commands, train_commands
+from track4d_ref import app_page, data_commands, model_commands, score_commands, train_commands
 from track4d_ref.commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption,
                                   app, say)
 from track4d_ref.storage import InputError

@@ -1,6 +1,7 @@
 """A person at the screen: the tour in JupyterLab and the app, in a headless Chromium. Pictures stay in runs/browser."""
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -103,7 +104,7 @@ def test_the_tour_runs_in_jupyterlab_and_its_slider_moves_the_picture(page, tmp_
         page.get_by_role('menuitem', name='Run', exact=True).click()
         page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
         started = time.monotonic()
-        page.get_by_text('right; chance is a quarter').last.wait_for()
+        page.get_by_text(re.compile(r'^\d+ of \d+ right')).first.wait_for()                  # the last output, not its source
         page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for()
         print(f'tour in JupyterLab: {time.monotonic() - started:.0f} s')
         assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] >> text=Error').count() == 0

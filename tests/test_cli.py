@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('data', 'bench'), ('train', 'sft'), ('train', 'vision'), ('train', 'base'), ('evaluate',),
-            ('score', 'records'), ('score', 'vlm4d'), ('figures',), ('reproduce',), ('app',)]
+COMMANDS = [('tour',), ('data', 'simulate'), ('data', 'convert'), ('data', 'questions'), ('data', 'bench'), ('train', 'sft'), ('train', 'vision'), ('train', 'base'), ('evaluate',), ('preflight',), ('ask',), ('data', 'export'), ('train', 'merge'),
+            ('score', 'records'), ('score', 'blind'), ('score', 'vlm4d'), ('figures',), ('reproduce',), ('app',)]
 
 
 def track4d(*words, **environment):

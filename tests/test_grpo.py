@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from track4d_ref.grpo import (PUBLISHED, GrpoSettings, Task, group_advantages, grpo_loss, reference_logps, sampled_reward,
                               train_grpo)
-from track4d_ref.packing import ClipExample
+from track4d_ref.packing import ClipExample, collate, pack, tower_states
 from track4d_ref.patches import Video
 from track4d_ref.presets import load_preset
 from track4d_ref.rollouts import Group, completion_logps, pack_group, rollouts, sample_words
@@ -124,6 +124,17 @@ def test_other_completions_do_not_matter(model, tokenizer, prompts):
     with torch.no_grad():
         assert torch.allclose(completion_logps(model, tokenizer, [group])[0][2], completion_logps(model, tokenizer, [alone])[0][0], atol=1e-5)
     assert pack_group(model, tokenizer, group).lengths == (5, 3, 8)
+
+
+def test_kept_states_of_the_tower_change_nothing(model, tokenizer, prompts):
+    kept = {}
+    for prompt in prompts:
+        with torch.no_grad(): kept[prompt.name] = tower_states(model, collate(model, [pack(model, tokenizer, prompt)], [prompt]))
+    states = lambda prompt: kept[prompt.name]
+    plain, fast = (rollouts(model, tokenizer, prompts, 3, 6, seeded(2), states=given) for given in (None, states))
+    assert all(torch.equal(a, b) for one, two in zip(plain, fast) for a, b in zip(one.completions, two.completions))
+    slow, quick = (completion_logps(model, tokenizer, plain, states=given)[0] for given in (None, states))
+    assert torch.allclose(slow, quick, atol=1e-5)
 
 
 # --- objective ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_sources import write_kitti
 from test_vlm4d import bench  # noqa: F401  a small VLM4D with recorded outputs
 
@@ -56,6 +58,9 @@ def answers_when_served(words: list[str], folder: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_every_track4d_command_runs_in_the_order_of_the_page(tmp_path, bench):  # noqa: F811
     kitti = write_kitti(tmp_path / 'KITTI_ROOT')
+    (kitti / 'image_02' / '0000').mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (4, 370, 1224, 3), dtype=np.uint8)
+    for frame in range(4): Image.fromarray(noise[frame]).save(kitti / 'image_02' / '0000' / f'{frame:06d}.png')
     shutil.copytree(bench, tmp_path / 'VLM4D' / 'data')
     shutil.copytree(bench / 'outputs', tmp_path / 'VLM4D' / 'processed_outputs_paper_results')
     (tmp_path / 'runs').mkdir()

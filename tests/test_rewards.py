@@ -100,22 +100,22 @@ def test_parts_stay_within_their_weights(completion, solution):
 
 def test_twelve_thousand_hostile_strings_in_bounded_time():
     import random
-    rng, start = random.Random(11), time.perf_counter()
+    rng, start = random.Random(11), time.process_time()
     atoms = ['Camera Center: [', 'Object Center:', '[', ']', '(' * 30, '1e9', '9' * 300, ',', '\n', '\ud800', '\u202e', '１', '<answer>',
              '</answer>', '<thinking>', '</thinking>', 'null', '0', '.', '-', "'", '"', '\x00', '{', '}', ':', 'inf', '**', 'B']
     for i in range(12_000):
         text = ''.join(rng.choices(atoms, k=rng.randrange(80)))
         assert 0 <= st_reward(text, (SOLUTION, CAMERA_ONLY, NOTHING)[i % 3], ('paper', 'code')[i % 2]).total <= 1
-    print(f'{time.perf_counter() - start:.1f} s')
-    assert time.perf_counter() - start < 30
+    print(f'{time.process_time() - start:.1f} s')
+    assert time.process_time() - start < 30
 
 @pytest.mark.parametrize('piece', ['<thinking>', '<answer>', 'Camera Center:', 'Camera Center: [', 'Object Center: [0,0,0]\n', '[', '(', '-',
                                    'Camera Center: [' + '1' * 990 + ']', 'Camera Center: [' + '(' * 990 + ']', '\n', 'Camera Center:  '])
 @pytest.mark.parametrize('preset', WEIGHTS)
 def test_megabytes(piece, preset):
-    start = time.perf_counter()
+    start = time.process_time()
     assert 0 <= st_reward(piece * (2_000_000 // len(piece)), NOTHING, preset).total <= 1
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from(['<answer>', '</answer>', 'Camera Center:', ' ', '\n', '[', ']', '1', 'x']), max_size=14).map(''.join))

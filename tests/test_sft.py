@@ -1,4 +1,5 @@
 """Training: equal gradients for any accumulation, exact resume, frozen means frozen, and refusals before work is lost."""
+import re
 import sys
 from dataclasses import replace
 from unittest.mock import patch
@@ -215,6 +216,14 @@ def test_order_covers_every_epoch_and_can_be_entered_anywhere():
 
 
 ROW = dict(zip(LOG_FIELDS, (1, 2.5, 0.7, 0.1, 0.2, 3)))
+
+
+def test_bar_tells_the_time_left(capsys):
+    train(fresh(), TOKENIZER, EXAMPLES, TrainPlan(steps=4, batch_clips=4), progress=True)
+    shown = capsys.readouterr().err
+    assert re.search(r'training: +100%.*4/4 \[\d\d:\d\d<\d\d:\d\d.*loss=\d', shown) and shown.count('training') >= 2
+    train(fresh(), TOKENIZER, EXAMPLES, TrainPlan(steps=1, batch_clips=4), progress=False)
+    assert 'training' not in capsys.readouterr().err
 
 
 def test_log_is_csv(tmp_path):

@@ -23,6 +23,7 @@ Modules:
 - `track4d_ref.kubric`: Rigid objects that collide, rendered by Blender: a camera that looks backwards along z and a depth that is none.
 - `track4d_ref.lesson_store`: What training needs of 526 clips and their dialogues, computed once: features of a frozen tower, rays, coverage, truth.
 - `track4d_ref.measurements`: Everything the questions of a clip need, measured once: centres, distances, pixels, visibility, scale.
+- `track4d_ref.memory`: From a configuration and the shape of one row: the bytes of weights, adapters, gradients, optimiser and activations, part by part.
 - `track4d_ref.motion`: From continuous geometry to words: how 4DP-QA's labels are measured, and when a case is too close to call.
 - `track4d_ref.nf4`: NF4 by hand: sixteen levels, a scale for every 64 weights, and scales that are themselves rounded; equal to bitsandbytes.
 - `track4d_ref.optimizers`: What is trained, by which rule, how fast, and in which precision.

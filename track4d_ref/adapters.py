@@ -63,10 +63,11 @@ def quantize_linears(part: nn.Module, compute_dtype: torch.dtype, device: torch.
 
 # %% ../nbs/21b_adapters.ipynb #c049331d
 def base_fingerprint(model) -> str:
-    "Sixteen digits that identify the weights of a model: the first numbers of every tensor, by name."
+    "Sixteen digits that identify the weights of a model in any precision: the first numbers of every tensor, by name."
     digest = hashlib.sha256()
     for name, weight in bare_model(model).named_parameters():
-        digest.update(name.encode() + weight.detach().flatten()[:64].float().cpu().numpy().tobytes())
+        first = weight.detach().flatten()[:64].to(torch.bfloat16).float()
+        digest.update(name.encode() + first.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 def add_adapter(model, plan: AdapterPlan, seed: int = 0):

@@ -9,7 +9,7 @@ __all__ = ['main', 'tour']
 import sys
 from pathlib import Path
 
-from . import app_page, data_commands, score_commands, train_commands
+from . import app_page, data_commands, model_commands, score_commands, train_commands
 from .commands import (JsonOption, OutOption, PresetOption, RealDataOption, SeedOption, SetOption,
                                   app, say)
 from .storage import InputError

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.vision_utils import get_vision_window_index
 
+from .flex_attention import flex_attention_is_on, flex_mask
 from .patches import Video, refuse_if_too_long, rope_positions
 from .prefix_attention import shared_prefix, use_prefix_attention
 from .storage import InputError
@@ -143,7 +144,9 @@ def packed_hidden(model, batch: PackedBatch) -> torch.Tensor:
     seen = visual_features(model, batch)
     if seen is not None:
         words = words.masked_scatter((batch.ids == core.config.video_token_id)[..., None], seen.to(words.dtype))
-    mask = dict(full_attention=shared_prefix(batch.segments)) if use_prefix_attention(core) else attention_mask(batch.segments)
+    if flex_attention_is_on(core): mask = dict(full_attention=flex_mask(batch.segments))
+    elif use_prefix_attention(core): mask = dict(full_attention=shared_prefix(batch.segments))
+    else: mask = attention_mask(batch.segments)
     return core.model(inputs_embeds=words, attention_mask=mask, position_ids=batch.positions, use_cache=False).last_hidden_state
 
 def packed_loss(model, batch: PackedBatch) -> torch.Tensor:

@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from .curation import CURATION
 from .experiments import GUESSING, Experiment, read_result, result_file, write_result
+from .ladder import GRPO_REWARD, LADDER
 from .presets import Preset
 from .scoring import render_markdown, render_text
 from .storage import InputError
@@ -20,7 +22,7 @@ from .track_answers import TRACKS
 
 # %% ../nbs/26z_reproduce.ipynb #9eca259f
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:
