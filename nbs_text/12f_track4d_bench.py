@@ -139,3 +139,14 @@ assert 0.5 < yes < 0.9
 # 1. Write the benchmark with another seed. Which counts move, which cannot?
 # 2. Raise `long_factor` of `benchmark_entry`. What happens to occluded turns?
 # 3. How often would "Between 0.5 m and 2 m." be right?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Which targets, segments and words are drawn moves with the seed; what the plan fixes (entries, venues, the split
+#    by scene) cannot.
+# 2. Longer dialogues look at later parts of a clip, where objects have had time to pass behind others: count
+#    `turn.labels['occluded']` before and after, as a share of the trajectory turns.
+# 3. Count that answer among all `travelled` turns of the benchmark: its share is what a model scores that always says
+#    it, and belongs beside every accuracy.
+#
+# </details>
