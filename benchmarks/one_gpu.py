@@ -1,6 +1,6 @@
 """Memory of QLoRA on slices of Qwen2.5-VL with the real matrices, scaled to all layers, beside the formula of notebook 21d.
 
-    python benchmarks/one_gpu.py                       # 3B and 7B, one and two layers, on the processor
+    python benchmarks/one_gpu.py                       # one and two layers of the 3B, on the processor
     python benchmarks/one_gpu.py --cases 3B:1:32:448:24 --out runs/one_case.json
 
 A case is size:layers:frames:side:questions. Each runs in a process of its own: model in bfloat16, matrices in NF4, rank 16 with
@@ -31,7 +31,7 @@ from track4d_ref.runcard import run_card
 from track4d_ref.storage import write_json
 from track4d_ref.tokens import train_tokenizer
 
-CASES = ('3B:1:16:224:12', '3B:2:16:224:12', '7B:1:16:224:12', '3B:1:32:448:24')
+CASES = ('3B:1:8:224:8', '3B:2:8:224:8')
 PLAN = AdapterPlan(rank=16, alpha=32, dropout=0.05, quantize='nf4')
 QUESTION = ('How does the camera move in this video?\nA. moves forward\nB. moves left\nC. pans right\nD. tilts up\n'
             'Answer with the letter of the right option.')

@@ -35,7 +35,7 @@ def main() -> None:
         for question in ask_all(clip, np.random.default_rng(index), per_type=options.per_type, style=STYLE):
             verdict = oracle_agrees(oracle, question, cuts)
             verdicts[question.type, verdict] += 1
-            if verdict is False: against.append(f'{clip.id} {question.type}: {question.meta["truth"]}')
+            if verdict is False: against.append(f'{clip.id} {question.type}: {question.meta.get("truth", "track")}')
         index += 1
     rows = agreement_table(verdicts)
     print(f'{"type":34}{"asked":>7}{"agreed":>8}{"against":>9}{"undecided":>11}{"agreement":>11}')
@@ -44,7 +44,7 @@ def main() -> None:
         print(f'{row["type"]:34}{row["asked"]:7}{row["agreed"]:8}{row["disagreed"]:9}{row["undecided"]:11}{share:>11}')
     print('\n'.join(against))
     card = run_card(f'python benchmarks/oracle.py --questions {options.questions}', preset, options.seed, started=started, clips=index)
-    write_json(options.out, dict(rows=rows, against=against, run_card=card))
+    write_json(options.out, dict(rows=rows, against=against, card=card))
 
 
 if __name__ == '__main__':

@@ -76,7 +76,7 @@ def main() -> None:
                   minutes_for_400k_parallel=round(GOAL_PAIRS / (questions / parallel_s) / 60, 2), goal_minutes=GOAL_SECONDS / 60,
                   peak_mib_after_a_fifth_and_all=peaks, peer_one_measuring_per_question_per_processor_second=round(single / single_s, 1))
     print(json.dumps(result, indent=1))
-    write_json(options.out, dict(result=result, run_card=run_card('python benchmarks/questions.py', preset, 4, started=started, clips=options.clips)))
+    write_json(options.out, dict(result=result, card=run_card('python benchmarks/questions.py', preset, 4, started=started, clips=options.clips)))
 
 
 if __name__ == '__main__':

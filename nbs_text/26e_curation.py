@@ -292,3 +292,13 @@ assert all(share('camera_direction', geometry) == 100 for geometry in GEOMETRIES
 #
 # 1. Double the baseline. Which curve moves, and by how much on the noise axis?
 # 2. Ask for the whole filter with one threshold for all scenarios. Which kinds lose their chains?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. The noise of stereo falls with the baseline at equal disparity error, so the noisy curve moves towards the exact
+#    one: by a factor of two on the noise axis as far as the noise model goes. The matcher's own failures do not
+#    follow it.
+# 2. The kinds whose scale is smallest. Keep the thresholds per scenario and count the chains per kind beside each
+#    other.
+#
+# </details>

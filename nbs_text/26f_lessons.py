@@ -325,3 +325,12 @@ assert line['choices']['ABCD'.index(line['answer'])] == line['label']
 #
 # 1. Answer with letters, as the paper does. How many steps until camera direction beats chance?
 # 2. Ask the transfer set with the captions of the training domains. Which objects would have no name?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Same clips and seed, letters for free answers; draw both curves with their intervals and read the first step at
+#    which the lower end is above chance. A letter must first be bound to a text, which costs steps.
+# 2. List the captions of the transfer set that occur in no training record: those kinds and colours have no name that
+#    was learned.
+#
+# </details>

@@ -336,3 +336,14 @@ assert abs(sum(gains) - np.mean([run['after']['total'] - run['before']['total'] 
 # 1. Set `kl=0` in the plan's `GrpoSettings`. Which part of the reward grows, and what happens to the words of the chains?
 # 2. Give GRPO the reward preset `code`. Which hole of notebook 23 is found first?
 # 3. Start GRPO from the SFT model without a cold start. Why does nothing happen?
+#
+# <details><summary>Solutions</summary>
+#
+# 1. Print the parts of the reward per step. Without the penalty whatever is cheapest to raise grows first, usually
+#    the format; read ten chains to see what the words became.
+# 2. `code` pays for what it can parse: run it for the same steps and compare the reward of both presets on the same
+#    answers. A growing `code` with a falling `paper` names the hole.
+# 3. All completions of a group then get the same reward, mostly zero, so the advantage is zero and with it the
+#    gradient. Print the spread within the groups.
+#
+# </details>

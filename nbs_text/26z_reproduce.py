@@ -46,7 +46,7 @@ use_style()
 # %%
 #| export
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:

@@ -22,7 +22,7 @@ from .track_answers import TRACKS
 
 # %% ../nbs/26z_reproduce.ipynb #9eca259f
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:

@@ -12,7 +12,7 @@ __all__ = ['KEYS', 'MODES', 'BUDGETS', 'BESIDE', 'FULL', 'TEXT', 'APART', 'PARTS
            'plan_of', 'kept', 'ask_modes', 'run_track4d', 'sets_of', 'listed', 'scores_of', 'summary', 'cell', 'signed',
            'track4d_cells']
 
-# %% ../nbs/26f_track4d_table.ipynb #86ca941a
+# %% ../nbs/26f_track4d_table.ipynb #fd5f61c0
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from .track4d_training import Lesson, Track4DPlan
 from .trajectory_scores import DELTAS_M, LATE, PathAnswer, constant_velocity, identity_consistency
 from .vlm import load_vlm
 
-# %% ../nbs/26f_track4d_table.ipynb #db649c9e
+# %% ../nbs/26f_track4d_table.ipynb #a4403b9c
 def rows_from(answers: list[PathAnswer], long: dict[str, bool]) -> list[dict]:
     "Rows of some answers; `long` says of each dialogue whether its clip is long."
     errors = lambda a: None if a.found_m is None else [round(float(e), 3) for e in a.errors_m]
@@ -57,7 +57,7 @@ def sums_of(seeds: list[list[dict]], key: str) -> dict[str, np.ndarray]:
         found[row['dialogue']] = found.get(row['dialogue'], 0) + np.array(parts_of(row, key), float)
     return found
 
-# %% ../nbs/26f_track4d_table.ipynb #23304049
+# %% ../nbs/26f_track4d_table.ipynb #4732e30c
 @dataclass(frozen=True)
 class Estimate:
     "A score or a difference of two, with its 95 % interval over dialogues."
@@ -83,7 +83,7 @@ def estimate(seeds: list[list[dict]], key: str, against: list[list[dict]] | None
     spread, value = (shares[0], values[0]) if against is None else (shares[0] - shares[1], values[0] - values[1])
     return Estimate(float(value), *(float(v) for v in np.nanpercentile(spread, (2.5, 97.5))))
 
-# %% ../nbs/26f_track4d_table.ipynb #6b13f0ea
+# %% ../nbs/26f_track4d_table.ipynb #5500cdbf
 def coasting_sets(lessons: list[Lesson], answers: list[PathAnswer]) -> dict[str, list[PathAnswer]]:
     "Constant velocity from true states (two variants) and from a model's own ones (two variants), for the turns of `answers`."
     of = {lesson.dialogue.id: lesson.dialogue for lesson in lessons}
@@ -107,7 +107,7 @@ def mean_path(train: list[Lesson], answers: list[PathAnswer]) -> list[PathAnswer
     mean = np.nanmean([turn.xyz_m for lesson in train for turn in lesson.dialogue.turns if turn.returns_path], 0)
     return [replace(a, found_m=mean) for a in answers]
 
-# %% ../nbs/26f_track4d_table.ipynb #46f7aaef
+# %% ../nbs/26f_track4d_table.ipynb #5af2ed13
 @dataclass(frozen=True)
 class TrackBudget:
     "What the trainings of the table may cost; all [ours]."
@@ -148,7 +148,7 @@ def ask_modes(model, lessons: list[Lesson], modes: list[str], as_text: bool = Fa
     others = [other_target(dialogue, dialogues, np.random.default_rng(number)) for number, dialogue in enumerate(dialogues)]
     return {mode: kept(ask_all_dialogues(model, lessons, others=others, as_text=as_text, **MODES[mode]), lessons) for mode in modes}
 
-# %% ../nbs/26f_track4d_table.ipynb #c36c687c
+# %% ../nbs/26f_track4d_table.ipynb #a01af54e
 def run_track4d(preset: Preset, folder: Path, seed: int) -> dict:
     "All models of the table, trained and asked; each finished one stays in the folder."
     if preset.name not in BUDGETS: raise InputError(f'preset {preset.name}: has no budget for this table; use {" or ".join(BUDGETS)}')
@@ -166,7 +166,7 @@ def run_track4d(preset: Preset, folder: Path, seed: int) -> dict:
         models.setdefault(name, []).append(step(folder, out.name, dict(base=data_hash([base]), plan=vars(plan)), make))
     return summary(models, train, test) | {'base': data_hash([base])}
 
-# %% ../nbs/26f_track4d_table.ipynb #10694957
+# %% ../nbs/26f_track4d_table.ipynb #07296b68
 PARTS = {'all': lambda row: True, 'occluded': lambda row: row['occluded'], 'visible': lambda row: not row['occluded'],
          'long': lambda row: row['long'], 'short': lambda row: not row['long']}
 
@@ -215,7 +215,7 @@ def summary(models: dict[str, list[dict]], train: list[Lesson], test: list[Lesso
                 steps={name: [run['steps'] for run in runs] for name, runs in models.items()}, history=history,
                 kinds=[run['modes']['self']['kinds'] for run in models[FULL]], sets={name: scores_of(one, full) for name, one in sets.items()})
 
-# %% ../nbs/26f_track4d_table.ipynb #2c632ac6
+# %% ../nbs/26f_track4d_table.ipynb #7321b6d7
 COLUMNS = {'traj_acc': 'Traj-Acc %', 'late_traj_acc': 'late turns %', 'ade_m': 'ADE m', 'fde_m': 'FDE m', 'sr@0.5m': 'SR@0.5', 'sr@1m': 'SR@1',
            'sr@2m': 'SR@2', 'parse_rate': 'read %'}
 
