@@ -128,6 +128,7 @@ def quantize_linears(part: nn.Module, compute_dtype: torch.dtype, device: torch.
             if type(child) is not nn.Linear: continue
             small = Linear4bit(child.in_features, child.out_features, child.bias is not None, compute_dtype,
                                compress_statistics=True, quant_type='nf4', device='meta')
+            small.support_avx512bf16_for_cpu = False      # its packed kernel fails at widths that 64 does not divide
             small.weight = Params4bit(child.weight.data, requires_grad=False, quant_type='nf4',
                                       compress_statistics=True, module=small).to(device)
             if child.bias is not None: small.bias = nn.Parameter(child.bias.data.to(device), requires_grad=False)
