@@ -168,6 +168,8 @@ def dialogue_loss_v1(model, lessons, kind='gold', weights=LossWeights(), as_text
         if not as_text:
             more, last = turn_losses(model, part, number, rows, here, output, last)
             losses |= more
+            told = output.asked.nonzero()[:, 0]
+            if len(told): losses['name'] = name_loss(model, output.step.state[told], [part[i] for i in told])
         for name, value in losses.items(): sums[name], counts[name] = sums.get(name, 0) + value, counts.get(name, 0) + 1
         state = output.step.state
     means = {name: value / counts[name] for name, value in sums.items()}
@@ -252,7 +254,7 @@ first = {kind: dialogue_loss(model, lessons[:3], kind) for kind in TRAINING_HIST
 slow = {kind: dialogue_loss_v1(model, lessons[:3], kind) for kind in TRAINING_HISTORIES}
 apart = max(abs(float(first[kind][name] - slow[kind][name])) for kind in first for name in slow[kind])
 print({name: round(float(value), 2) for name, value in first['gold'].items()}, f'largest difference {apart:.0e}')
-assert apart < 1e-4 and first['gold'].keys() == slow['gold'].keys()
+assert apart < 1e-4 and first['gold'].keys() == slow['gold'].keys() and first['gold']['residual'] == 0
 
 # %% [markdown]
 # The terms at the very start, before a single step, weighted as they enter the sum:

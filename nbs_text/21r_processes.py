@@ -22,6 +22,7 @@
 
 # %%
 #| export
+import atexit
 import os
 from dataclasses import dataclass
 
@@ -63,6 +64,10 @@ class Processes:
     @property
     def leads(self) -> bool: return self.number == 0     # the one that writes files and shows progress
 
+def leave_processes() -> None:
+    "End the group while Python still stands: a process that exits with the group's threads alive may be aborted."
+    if torch.distributed.is_available() and torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+
 def join_processes() -> Processes:
     "The processes of this run: those `accelerate launch` started, or this one alone on the best device there is."
     if int(os.environ.get('WORLD_SIZE', '1')) == 1:
@@ -71,6 +76,7 @@ def join_processes() -> Processes:
     except ImportError:
         raise InputError('several processes run, but accelerate is missing; pip install accelerate') from None
     state = PartialState(cpu=os.environ.get('ACCELERATE_USE_CPU', 'false').lower() == 'true')
+    atexit.register(leave_processes)
     return Processes(state.process_index, state.num_processes, state.device)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from track4d_ref.processes import Processes, from_leader, join_processes, same_start, share, sum_gradients, summed, wait
+from track4d_ref.processes import Processes, from_leader, join_processes, leave_processes, same_start, share, sum_gradients, summed, wait
 from track4d_ref.storage import InputError
 
 
@@ -29,3 +29,10 @@ def test_missing_accelerate_is_named(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setitem(__import__('sys').modules, 'accelerate', None)
     with pytest.raises(InputError, match='pip install accelerate'): join_processes()
+
+
+def test_leaving_ends_the_group_and_may_be_repeated(tmp_path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
+    assert summed(2.5, Processes()) == 2.5 and torch.distributed.is_initialized()
+    leave_processes(); leave_processes()
+    assert not torch.distributed.is_initialized()

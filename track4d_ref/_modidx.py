@@ -1011,6 +1011,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'track4d_ref.processes.from_leader': ('processes.html#from_leader', 'track4d_ref/processes.py'),
                                        'track4d_ref.processes.join_processes': ( 'processes.html#join_processes',
                                                                                  'track4d_ref/processes.py'),
+                                       'track4d_ref.processes.leave_processes': ( 'processes.html#leave_processes',
+                                                                                  'track4d_ref/processes.py'),
                                        'track4d_ref.processes.same_start': ('processes.html#same_start', 'track4d_ref/processes.py'),
                                        'track4d_ref.processes.share': ('processes.html#share', 'track4d_ref/processes.py'),
                                        'track4d_ref.processes.sum_gradients': ('processes.html#sum_gradients', 'track4d_ref/processes.py'),
