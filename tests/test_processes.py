@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from track4d_ref.processes import Processes, from_leader, join_processes, leave_processes, same_start, share, sum_gradients, summed, wait
+from track4d_ref.processes import (Processes, from_leader, join_processes, leave_processes, same_start, share, sum_gradients,
+                                   summed, wait)
 from track4d_ref.storage import InputError
 
 
