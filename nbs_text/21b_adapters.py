@@ -27,6 +27,7 @@ from torch import nn
 
 from track4d_ref.presets import Preset
 from track4d_ref.storage import InputError, atomic_folder, read_json, write_json
+from track4d_ref.tokens import is_hub_name, load_tokenizer
 from track4d_ref.vlm import bare_model, load_vlm, save_vlm
 
 # %%
@@ -310,7 +311,7 @@ assert torch.equal(bare_model(model).lm_head.weight, table.weight)              
 # %%
 #| export
 def save_adapter(folder: Path | str, model, tokenizer, base: Path | str, heads: dict[str, nn.Module] | None = None) -> None:
-    "Write adapters, rows of new words, tokenizer and heads into one folder; `base` is absolute, or relative to the folder."
+    "Write adapters, rows of new words, tokenizer and heads into one folder; `base`: a hub name, absolute, or relative to the folder."
     tensors = {f'{head}.{name}': value.contiguous() for head, part in (heads or {}).items() for name, value in part.state_dict().items()}
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial, save_embedding_layers=False)
@@ -329,8 +330,7 @@ def _read_card(folder: Path) -> tuple[dict, AdapterPlan]:
 
 def _open_base(folder: Path, card: dict, base: Path | str | None, dtype: torch.dtype, device):
     "(model, tokenizer) of the base, moved and grown to the adapter's vocabulary; InputError if the weights differ."
-    from track4d_ref.tokens import load_tokenizer
-    place = Path(base) if base else Path(folder, card['base']).resolve()
+    place = base or (card['base'] if is_hub_name(card['base']) else Path(folder, card['base']).resolve())
     model, tokenizer = load_vlm(place, dtype)[0], load_tokenizer(folder)
     if base_fingerprint(model) != card['fingerprint']:
         raise InputError(f'{folder}: was trained on other weights than those in {place}; give its own base')

@@ -26,7 +26,7 @@ from track4d_ref.presets import Preset
 from track4d_ref.processes import join_processes
 from track4d_ref.sft import TrainPlan, plan_from_preset, train
 from track4d_ref.storage import InputError, write_json
-from track4d_ref.tokens import train_tokenizer
+from track4d_ref.tokens import is_hub_name, train_tokenizer
 from track4d_ref.vision import load_tower
 from track4d_ref.vlm import bare_model, build_vlm, load_vlm, save_vlm
 
@@ -107,8 +107,11 @@ def prepare(model, tokenizer, preset: Preset, out: Path, checkpoint: Path | str 
         bare_model(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
     plan = adapter_plan(preset)
     if not plan: return model, 'model', lambda: save_vlm(model, tokenizer, out / 'model')
-    base = Path(checkpoint or preset.base).resolve() if checkpoint or preset.base != 'none' else '../base'
-    if base == '../base': save_vlm(model, tokenizer, out / 'base')       # a new model: adapters need what they correct
+    base = checkpoint or preset.base
+    if base == 'none':                                                   # a new model: adapters need what they correct
+        base = '../base'
+        save_vlm(model, tokenizer, out / 'base')
+    elif not is_hub_name(base): base = Path(base).resolve()
     adapted = add_adapter(model, plan, preset.seed)
     return adapted, 'adapter', lambda: save_adapter(out / 'adapter', adapted, tokenizer, base)
 

@@ -148,6 +148,18 @@ def test_folder_comes_back_merges_and_refuses_another_base(tmp_path, quantize):
     assert not [p for p in tmp_path.rglob('*') if p.suffix in ('.bin', '.pt', '.pkl') or 'partial' in p.name]
 
 
+def test_a_base_from_the_hub_keeps_its_name(tmp_path, monkeypatch):
+    "Trained on 'Owner/model', an adapter asks for 'Owner/model' again, not for a folder of that name here."
+    import track4d_ref.adapters as adapters
+    from track4d_ref.training import prepare
+    monkeypatch.chdir(tmp_path)
+    model, _, save = prepare(fresh(), TOKENIZER, replace(PRESET, lora_rank=3), tmp_path, 'Owner/model')
+    save(); asked = []
+    monkeypatch.setattr(adapters, 'load_vlm', lambda place, dtype: asked.append(place) or (fresh(), TOKENIZER))
+    loaded, _ = load_adapter(tmp_path / 'adapter')
+    assert asked == ['Owner/model'] and torch.equal(logits(loaded), logits(model))
+
+
 def test_loaded_adapter_learns_on(tmp_path):
     save_vlm(fresh(), TOKENIZER, tmp_path / 'base'); model = add_adapter(fresh(), PLAN); before, _ = learn(model, 5)
     save_adapter(tmp_path / 'a', model, TOKENIZER, '../base')

@@ -17,7 +17,7 @@ from .presets import Preset
 from .processes import join_processes
 from .sft import TrainPlan, plan_from_preset, train
 from .storage import InputError, write_json
-from .tokens import train_tokenizer
+from .tokens import is_hub_name, train_tokenizer
 from .vision import load_tower
 from .vlm import bare_model, build_vlm, load_vlm, save_vlm
 
@@ -43,8 +43,11 @@ def prepare(model, tokenizer, preset: Preset, out: Path, checkpoint: Path | str 
         bare_model(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
     plan = adapter_plan(preset)
     if not plan: return model, 'model', lambda: save_vlm(model, tokenizer, out / 'model')
-    base = Path(checkpoint or preset.base).resolve() if checkpoint or preset.base != 'none' else '../base'
-    if base == '../base': save_vlm(model, tokenizer, out / 'base')       # a new model: adapters need what they correct
+    base = checkpoint or preset.base
+    if base == 'none':                                                   # a new model: adapters need what they correct
+        base = '../base'
+        save_vlm(model, tokenizer, out / 'base')
+    elif not is_hub_name(base): base = Path(base).resolve()
     adapted = add_adapter(model, plan, preset.seed)
     return adapted, 'adapter', lambda: save_adapter(out / 'adapter', adapted, tokenizer, base)
 
