@@ -43,15 +43,17 @@ from track4d_ref.storage import InputError, atomic_folder, write_json
 from track4d_ref.templates import LETTERS
 
 # %%
+import textwrap
 import tempfile
 
 import matplotlib.pyplot as plt
 
 from track4d_ref.presets import load_preset
 from track4d_ref.records import open_clip, read_records, record_video
-from track4d_ref.viz import PALETTE
+from track4d_ref.viz import PALETTE, use_style
 
 BLUE, ORANGE = PALETTE[0], PALETTE[4]
+use_style()
 
 
 # %% [markdown]
@@ -353,7 +355,7 @@ assert len(records) == total(tiny) == card['questions'] and (place / 'one' / 'be
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4), dpi=90)
 for axis, record in zip(axes, records[::3]):
     axis.imshow(record_video(record, open_clip(record, place / 'one' / 'questions.jsonl'))[0]); axis.axis('off')
-    axis.set_title('\n'.join([record.question.split('\n')[0][k:k + 32] for k in range(0, 96, 32)] + ['→ ' + record.answer]), fontsize=6)
+    axis.set_title(textwrap.fill(record.question.split('\n')[0], 34) + f'\n→ {record.answer}', fontsize=6, fontweight='normal')
 plt.tight_layout(); plt.show()
 
 # %% [markdown]

@@ -35,7 +35,8 @@ import matplotlib.pyplot as plt
 
 from track4d_ref.presets import load_preset
 from track4d_ref.storage import project_path
-from track4d_ref.viz import PALETTE
+from track4d_ref.viz import PALETTE, use_style
+use_style()
 
 # %% [markdown]
 # ## From records back to questions
@@ -189,7 +190,7 @@ figure, axis = plt.subplots(figsize=(7, 3.4), dpi=90)
 for number, (name, color) in enumerate(zip((f'{name}, here' for name in READERS), PALETTE)):
     axis.barh(np.arange(len(rows)) + 0.27 * (number - 1), [row[name] - row['chance'] for row in rows], 0.25, color=color, label=name)
 axis.set_yticks(range(len(rows)), [f'{row["type"]} ({row["questions"]})' for row in rows], fontsize=7); axis.invert_yaxis()
-axis.axvline(0, color='k'); axis.legend(fontsize=7); axis.set(xlabel='points above chance'); plt.tight_layout(); plt.show()
+axis.axvline(0, color='k', lw=1); axis.legend(fontsize=7, ncols=3, loc='lower left', bbox_to_anchor=(0, 1)); axis.set(xlabel='points above chance'); plt.tight_layout(); plt.show()
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 2.2), dpi=90)

@@ -61,6 +61,7 @@ from track4d_ref.vlm import build_vlm, save_vlm
 use_style()
 torch.set_num_threads(1)
 
+
 # %% [markdown]
 # ## The start
 #
@@ -92,6 +93,7 @@ learns = {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for
 figure, axis = plt.subplots(figsize=(5.4, 1.7), dpi=90)
 axis.barh(list(learns), list(learns.values()), color=PALETTE[0]); axis.set(xlabel='weights that learn'); plt.show()
 assert learns['tower'] == 0 and min(value for name, value in learns.items() if name != 'tower') > 0
+
 
 # %% [markdown]
 # ## The run
@@ -162,9 +164,8 @@ assert np.mean([row['total'] for row in rows[-4:]]) < np.mean([row['total'] for 
 # %% [markdown]
 # ## Stopped, and refused
 #
-# A finished run is not run again, and a folder keeps its first wish. A run that a clock stopped after six steps goes on
-# to the sixteen of the plan from its checkpoint. (The learning rate follows the share of the plan that is done, so six steps of a shorter
-# plan are not quite the first six of this one: hence "the same" to a fifth. `test_training_resumes_with_the_same_batches` stops one plan.)
+# A finished run is not run again, and a folder keeps its first wish. A run that is killed in its seventh step,
+# after the checkpoint of the fourth, goes on from there and makes the very same steps: dots on the line, not near it.
 
 # %%
 again = run_lessons(folder / 'run', preset, lessons, folder / 'base', config, plan)
@@ -173,13 +174,19 @@ except InputError as error: refused = str(error).removeprefix(str(folder))
 print(refused)
 assert len(again) == 16 and 'another plan' in refused
 
+
 # %%
-train_track4d(start_model(folder / 'base', config), lessons, dataclasses.replace(plan, steps=6), folder / 'stopped')
+def pull_the_plug(row: dict) -> None:
+    if row['iteration'] == 6: raise KeyboardInterrupt
+
+try: train_track4d(start_model(folder / 'base', config), lessons, plan, folder / 'stopped', pull_the_plug)
+except KeyboardInterrupt: print('killed after', len(list((folder / 'stopped').iterdir())), 'file was written')
 resumed = run_lessons(folder / 'stopped', preset, lessons, folder / 'base', config, plan)
 figure, axis = plt.subplots(figsize=(5.4, 2.0), dpi=90)
 axis.plot([row['total'] for row in rows], color=PALETTE[0], lw=4, alpha=0.4, label='in one go')
-axis.plot([row['total'] for row in resumed], '.', color=PALETTE[3], label='stopped after six'); axis.set(xlabel='step', ylabel='loss'); axis.legend(); plt.show()
-assert len(resumed) == 16 and np.allclose([r['total'] for r in rows[7:]], [r['total'] for r in resumed[7:]], rtol=0.2)
+axis.plot([row['total'] for row in resumed], '.', color=PALETTE[3], label='killed in the seventh step, resumed'); axis.set(xlabel='step', ylabel='loss'); axis.legend(); plt.show()
+assert [row['total'] for row in rows] == [row['total'] for row in resumed] and len(resumed) == 16
+
 
 # %% [markdown]
 # ## A checkpoint to ship

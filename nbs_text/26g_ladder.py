@@ -316,11 +316,11 @@ curves = np.array([run['curve']['reward'] for run in learned['runs']])
 for curve in curves: axes[0].plot(curve, color=PALETTE[0], alpha=0.25, lw=1)
 window = min(5, curves.shape[1])
 axes[0].plot(np.arange(curves.shape[1] - window + 1) + window / 2, [curves[:, at:at + window].mean() for at in range(curves.shape[1] - window + 1)], color=PALETTE[1])
-axes[0].set(xlabel='step', ylabel='mean reward', title='training prompts')
+axes[0].set(xlabel='step', ylabel='mean reward', title='training prompts', ylim=(0, 1))
 for run in learned['runs']: axes[1].plot([0, 1], [run['before']['total'], run['after']['total']], 'o-', color=PALETTE[2], lw=1, ms=4)
-axes[1].set(xticks=(0, 1), xticklabels=('cold start', '+ GRPO'), xlim=(-0.3, 1.3), title='held-out prompts')
+axes[1].set(xticks=(0, 1), xticklabels=('cold start', '+ GRPO'), xlim=(-0.3, 1.3), ylim=(0, 1), title='held-out prompts')
 gains = [np.mean([run['after'][part] - run['before'][part] for run in learned['runs']]) for part in PARTS[1:5]]
-axes[2].barh(PARTS[1:5], gains, color=PALETTE[:4]); axes[2].axvline(0, color=MUTED, lw=1); axes[2].set(title='gain by part'); figure.tight_layout(); plt.show()
+axes[2].barh(PARTS[1:5], gains, color=PALETTE[:4]); axes[2].axvline(0, color=MUTED, lw=1); axes[2].set(title='gain by part', xlim=(-0.3, 0.3)); figure.tight_layout(); plt.show()
 assert abs(sum(gains) - np.mean([run['after']['total'] - run['before']['total'] for run in learned['runs']])) < 1e-6
 
 # %% [markdown]

@@ -64,7 +64,7 @@ at = np.arange(len(SHAPES))
 for size, colour, shift in (('3B', PALETTE[0], -0.2), ('7B', PALETTE[1], 0.2)): axis.bar(at + shift, peaks[size], 0.4, color=colour, label=size)
 for card in CARDS: axis.axhline(card, color='grey', ls=':', lw=1); axis.text(-0.6, card, f'{card} GB', fontsize=7, va='bottom')
 axis.set_xticks(at, [f'{frames} × {side} px\n{questions} questions' for frames, side, questions in SHAPES], fontsize=7)
-axis.set(ylabel='peak by formula, GB', xlim=(-0.7, len(SHAPES) - 0.4)); axis.legend(fontsize=8, loc='upper left', bbox_to_anchor=(0.08, 1)); plt.show()
+axis.set(ylabel='peak by formula, GB', xlim=(-0.7, len(SHAPES) - 0.4)); axis.legend(fontsize=8, ncols=2, loc='lower right', bbox_to_anchor=(1, 1)); plt.show()
 assert 12 in fits(peaks['3B'][1]) and peaks['3B'][5] < peaks['7B'][5]
 
 # %% [markdown]
@@ -93,7 +93,7 @@ at = np.arange(len(measured))
 axis.bar(at - 0.2, [case['step_formula'] / 2**20 for case in measured], 0.4, color=PALETTE[0], label='formula')
 axis.bar(at + 0.2, [case['step'] / 2**20 for case in measured], 0.4, color=PALETTE[1], label='meter')
 axis.set_xticks(at, [f"{case['size']}, {case['layers']} layer{'s' * (case['layers'] > 1)}\n{case['frames']} × {case['side']} px, {case['questions']} q" for case in measured], fontsize=7)
-axis.set_ylabel('bytes of a step, MiB'); axis.legend(fontsize=8); plt.show()
+axis.set_ylabel('bytes of a step, MiB'); axis.legend(fontsize=8, ncols=2, loc='lower right', bbox_to_anchor=(1, 1)); plt.show()
 assert all(abs(case['held_formula'] / case['held'] - 1) < 0.01 and abs(case['step_formula'] / case['step'] - 1) < 0.2 for case in measured)
 
 
