@@ -138,6 +138,9 @@ class Measured:
         return Measured(self.clip, self.view_index, self.frames[pick], self.w2c[pick], self.camera_m[pick], *over_objects,
                         self.scale_m[pick])
 
+
+# %%
+#| export
 def measure(clip: Clip, view_index: int = 0) -> Measured:
     "Measure all frames of one view of a clip."
     view, frames_count = clip.views[view_index], clip.frames_count

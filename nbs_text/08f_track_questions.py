@@ -157,6 +157,9 @@ class TrackTarget:
 
 LEAST_TARGETS, MOST_TARGETS = 2, 6  # frames in one answer
 
+
+# %%
+#| export
 def track_target(m: Measured, cuts: Thresholds, rng: np.random.Generator, true_motion: bool) -> TrackTarget | None:
     "A random point and its visual (Eq. 1) or true-motion (Eq. 2) track over a few frames; None if it cannot be had."
     reference = int(rng.integers(len(m.frames)))

@@ -74,6 +74,9 @@ class QuestionType:
         visible = (m.seen(cuts.min_visible_px)).any(1).sum()
         return len(m.frames) >= self.frames and visible >= self.objects
 
+
+# %%
+#| export
 QUESTION_TYPES = {kind.name: kind for kind in (
     QuestionType(1, 'camera_movement', 'camera', camera_facts, 0, 2),
     QuestionType(2, 'camera_object_distance_change', 'camera', camera_distance_facts, 1, 2),
@@ -124,6 +127,9 @@ class Style:
 DIRECTION_SYSTEMS = {'first camera': (direction_facts, ''), 'gravity-aligned': (level_direction_facts, '_level'),
                      'screen': (screen_direction_facts, '_screen')}  # how to find them, which wording
 
+
+# %%
+#| export
 @dataclass(frozen=True)
 class Question:
     "One question about a clip segment, with its answer and where both come from."
@@ -234,6 +240,9 @@ def _yes_no(kind: str, fact: Fact, options: list[str], slots: dict, wrappers, rn
     text = claim_question(kind, wrappers[wrapper], **dict(slots, option=claimed.format(**slots)))
     return text, 'Yes' if true else 'No', wrapper, claimed
 
+
+# %%
+#| export
 def _choose_form(kind: str, fact: Fact, style: Style, rng: np.random.Generator) -> str:
     claimable = kind != 'moved_distance' or _is_slot(fact.label)
     forms = [form for form in style.forms if form != 'yes_no' or claimable] or ['choice']
@@ -354,6 +363,9 @@ def ask(clip: Clip, type: str, rng: np.random.Generator, thresholds: Thresholds 
     "One question of a type about a clip (or some of its frames), or None if nothing clear can be asked."
     return ask_measured(_prepare(clip, view, frames), type, rng, thresholds or load_thresholds(clip.source), style)
 
+
+# %%
+#| export
 def same_question(question: Question) -> tuple:
     "What makes two questions on one clip the same: wording, order of options and ways of referring do not count."
     if question.category == 'tracking': return question.type, question.targets['reference'], tuple(question.targets['query'])

@@ -71,6 +71,9 @@ def duels(question: Question) -> list[tuple]:
         found += [(front, tuple(sorted(won)), tuple(sorted(lost))) for front in dict.fromkeys(fronts)]
     return found
 
+
+# %%
+#| export
 def _claim_duels(question: Question, kind: str, labels: dict[str, str]) -> list[tuple]:
     claim = question.meta['claim']
     if claim.startswith('{'):

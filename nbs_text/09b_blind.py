@@ -92,6 +92,9 @@ def _features(question: Question) -> list[np.ndarray]:
         features.append(np.array([zlib.crc32(text.encode()) % TABLE for text in sorted(texts)]))
     return features
 
+
+# %%
+#| export
 class NgramReader:
     "A linear reader of question and options, trained by gradient steps; deterministic in the generator."
 

@@ -81,6 +81,9 @@ class Format:
     value: Callable[[Record, str], dict]
     back: Callable[[dict], tuple[list[dict], list[str]]]
 
+
+# %%
+#| export
 FORMATS = dict(
     llava=Format('llava.json', False, lambda record, video: dict(id=record.id, video=video, conversations=_turns(record)),
                  lambda value: (_from_turns(value['conversations']), [value['video']])),

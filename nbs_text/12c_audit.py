@@ -70,6 +70,9 @@ def draw_card(record: Record, clip: Clip) -> Figure:
     figure.tight_layout()
     return figure
 
+
+# %%
+#| export
 def _draw_track(axis, record: Record, frame: int, width: int, height: int) -> None:
     targets = record.targets
     if frame == targets['reference']: axis.plot(targets['query'][0] * width, targets['query'][1] * height, 'w+', markersize=12)
@@ -141,6 +144,9 @@ count();
 """
 VERDICTS = ('right', 'wrong', 'unclear')
 
+
+# %%
+#| export
 def audit_card(record: Record, clip: Clip) -> str:
     "One record as an HTML article with its picture and buttons."
     figure = draw_card(record, clip)

@@ -86,6 +86,9 @@ def clip_generator(seed: int, path: str) -> np.random.Generator:
     words = np.frombuffer(hashlib.sha256(path.encode()).digest(), np.uint32)
     return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))
 
+
+# %%
+#| export
 @cache
 def _cuts(source: str):
     "The thresholds of a source, read once per process."
@@ -152,6 +155,9 @@ def shard_jobs(folder: Path | str, plan: Plan) -> list[tuple[str, str, list[str]
     starts = range(0, len(paths), plan.clips_per_shard)
     return [(str(folder), f'questions_{number:05d}.jsonl', paths[start:start + plan.clips_per_shard], plan) for number, start in enumerate(starts)]
 
+
+# %%
+#| export
 def _note(folder: Path, plan: Plan, paths: list[str]) -> None:
     "Keep the plan beside the shards; InputError if they belong to another one."
     settings = dict(dataclasses.asdict(plan), clips=hashlib.sha256('\n'.join(paths).encode()).hexdigest()[:16])

@@ -148,6 +148,9 @@ def _draws(m, cuts, plan: BenchPlan, kind: str, form: str, rng: np.random.Genera
         if form == 'choice': question = _offered(question)
         if question: yield question
 
+
+# %%
+#| export
 MOVING = ('straight', 'straight', 'curved', 'accelerating', 'turning_left', 'turning_right')
 
 def scene_clip(plan: BenchPlan, preset: Preset, index: int) -> Clip:
@@ -224,6 +227,9 @@ def choose_questions(pool: list[tuple[int, Question]], plan: BenchPlan) -> list[
     order = {kind: number for number, kind in enumerate(plan.counts)}
     return sorted(chosen, key=lambda one: (one[0], order[one[1].type], one[1].meta['form']))
 
+
+# %%
+#| export
 def _fill(waiting: list[tuple[int, int, Question]], wanted: int, balancer: Balancer) -> list[tuple[int, Question]]:
     taken, before, said = [], -1, Counter()
     most = {'Yes': (wanted + 1) // 2, 'No': (wanted + 1) // 2}
@@ -321,6 +327,9 @@ def _card(plan: BenchPlan, preset: Preset, chosen: list[tuple[int, Question]], v
                 confirmed=sum(question.meta['oracle'] == 'agreed' for question in questions),
                 per_type=dict(Counter(question.type for question in questions)), answers=dict(answers), oracle=oracle)
 
+
+# %%
+#| export
 def write_bench(out: Path | str, plan: BenchPlan, preset: Preset, workers: int = 1, progress: bool = True) -> dict:
     "Write the benchmark of a plan to a folder, whole or not at all; returns its card. Equal plans give equal bytes."
     out = Path(out)

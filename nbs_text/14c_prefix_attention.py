@@ -76,6 +76,9 @@ class SharedPrefix:
     real: torch.Tensor           # (N, S) bool: not padding
     mask: torch.Tensor           # (N, 1, S, longest + S) bool: what each token of a segment sees
 
+
+# %%
+#| export
 def shared_prefix(segments: torch.Tensor) -> SharedPrefix:
     "The layout of packed rows with segment numbers (B, L)."
     rows, columns = segments.shape

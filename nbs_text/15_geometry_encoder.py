@@ -115,6 +115,9 @@ def query_points(clip: Clip, layout: PatchLayout = PatchLayout()) -> np.ndarray:
     rows, columns = clip.view.height // layout.cell, clip.view.width // layout.cell
     return pixel_centers(rows, columns).reshape(-1, 2) * layout.cell
 
+
+# %%
+#| export
 def track_targets(clip: Clip, layout: PatchLayout = PatchLayout()) -> TrackTargets:
     "What all visual tokens of a clip should know about the life of their query point."
     uv_px = query_points(clip, layout)
@@ -192,6 +195,9 @@ class GeometryEncoder(nn.Module):
         for name, size in (('visual', 2), ('true_motion', 2), ('path', 3)): told[name] = told[name].unflatten(-1, (self.frames, size))
         return told | dict(camera=self.heads['camera'](features.unflatten(1, self.shape).mean(2)))
 
+
+# %%
+#| export
 def build_encoder(preset: Preset, seed: int = 0, layers: int = 3) -> GeometryEncoder:
     "A new encoder for clips of the preset's size; the same seed gives the same weights."
     cells = (preset.resolution // (preset.patch_size * preset.merge_size)) ** 2
@@ -260,6 +266,9 @@ def geometry_set(model, clips: Iterable[Clip]) -> GeometrySet:
         rows.append((tokens, *(torch.as_tensor(value) for value in truth)))
     return GeometrySet(*(torch.stack(values) for values in zip(*rows)))
 
+
+# %%
+#| export
 def geometry_losses(told: dict[str, torch.Tensor], truth: GeometrySet) -> dict[str, torch.Tensor]:
     "One loss per task; tracks count where the query point has a depth."
     losses = {name: smooth_l1_loss(told[name], getattr(truth, name), beta=0.1) for name in ('dense', 'camera')}

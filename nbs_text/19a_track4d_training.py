@@ -208,6 +208,9 @@ def detached(step: StateStep) -> StateStep:
     "The same step without its past."
     return StateStep(**{name: value.detach() for name, value in vars(step).items()})
 
+
+# %%
+#| export
 def name_loss(model: Track4D, state: torch.Tensor, lessons: list[Lesson]) -> torch.Tensor:
     "Cross-entropy of TRK's states (b, S), read through the word table, against the words of their targets' names."
     told = model.vlm.lm_head(model.namer(state)).float().log_softmax(-1)
@@ -222,6 +225,9 @@ def beside_view(model: Track4D, name: str, lessons: list[Lesson], tokens: list[t
     if name == 'no memory': return tokens, replace(output, step=detached(model.trk(output.hidden, model.start(len(lessons)))))
     return tokens, output
 
+
+# %%
+#| export
 def branch_losses(model: Track4D, lessons: list[Lesson], number: int, reading: PackedReading, index: torch.Tensor,
                   tokens: list[torch.Tensor], state: torch.Tensor, last: tuple | None) -> tuple:
     "Losses of turn `number` in the rows `index`; states (B, S) and last positions after it."
@@ -325,6 +331,9 @@ def save_progress(path: Path, model: Track4D, optimizers: list, rows: list[dict]
         torch.save({'model': model.state_dict(), 'optimizers': [one.state_dict() for one in optimizers], 'rows': rows,
                     'spent_s': spent_s}, partial)
 
+
+# %%
+#| export
 def read_progress(path: Path, model: Track4D, optimizers: list) -> tuple[list[dict], float]:
     "Put a saved run back in place; its log and the seconds it has taken."
     saved = torch.load(path, weights_only=True, map_location=model.vlm.device)

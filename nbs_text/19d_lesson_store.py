@@ -203,6 +203,9 @@ def tower_fingerprint(model) -> str:
         digest.update(name.encode() + weight.flatten()[:64].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
+
+# %%
+#| export
 def check_tower(folder: Path | str, tower) -> None:
     "Note in folder/tower.json whose features lie there; InputError if they are another tower's."
     path, mine = Path(folder) / 'tower.json', tower_fingerprint(tower)

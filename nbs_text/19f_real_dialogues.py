@@ -79,6 +79,9 @@ def _outline_px(view: View, item: SceneObject, frame: int) -> tuple[np.ndarray, 
     if depth_m.min() < 0.3 or not item.present[frame]: return None
     return convex_outline(uv_px), float(depth_m.mean())
 
+
+# %%
+#| export
 def _painted(view: View, clip: Clip, frame: int, colors: dict[int, tuple]) -> tuple[np.ndarray, np.ndarray]:
     "Picture (H, W, 3) and instance ids (H, W): ground, sky, boxes from far to near."
     rows, columns = np.mgrid[:view.height, :view.width] + 0.5

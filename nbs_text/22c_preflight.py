@@ -289,6 +289,9 @@ def duration(seconds: float) -> str:
     "Seconds as a person says them."
     return f'{seconds:.1f} s' if seconds < 90 else f'{seconds / 60:.1f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
 
+
+# %%
+#| export
 def preflight_text(found: dict, preset: Preset) -> str:
     "The result of `preflight` for a terminal."
     mib = 2**20

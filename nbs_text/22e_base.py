@@ -25,6 +25,8 @@ import torch
 from torch.nn.functional import cross_entropy, rms_norm, smooth_l1_loss
 from tqdm.auto import tqdm
 
+# %%
+#| export
 from track4d_ref.dialogues import make_dialogue
 from track4d_ref.measurements import measure
 from track4d_ref.mimetic import mimetic_start
@@ -119,6 +121,9 @@ def make_base_clips(preset: Preset, clips: int, seed: int) -> BaseClips:
         captions.append([(int(item.id), item.caption) for item in clip.objects])
     return BaseClips(np.stack(frames), np.stack(instances), np.stack(truth), captions)
 
+
+# %%
+#| export
 def keep_base_clips(out: Path, preset: Preset, clips: int, seed: int) -> BaseClips:
     "The same, kept in out/clips.npz and read from there the next time."
     path = out / 'clips.npz'
@@ -176,6 +181,9 @@ def readout_loss(told: torch.Tensor, truth: torch.Tensor, columns: int, rows: in
     flow = smooth_l1_loss(told[:, -3:-1], truth[:, :2], beta=0.1)
     return 0.1 * place + 2 * flow + 0.3 * (told[:, -1] - truth[:, 2]).abs().mean()
 
+
+# %%
+#| export
 def naming_step(model, data: BaseClips, count: int, ids: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     "Loss of `count` pairs of neighbouring frames; `model.readout` is the linear layer that reads place, flow and depth."
     layout = layout_of(model)
@@ -226,6 +234,9 @@ STAGES = {                              # what the slideshows of each language s
     'words': dict(forms=('free',), kinds=('color', 'kind', 'place'), modes=('caption',)),
     'questions': {}}
 
+
+# %%
+#| export
 def draw_still(data: BaseClips, stage: str, pairs: int, questions: int, rng: np.random.Generator,
                preset: Preset) -> tuple[ClipExample, np.ndarray] | None:
     "A still with its dialogues and the names (tokens, names) of its visual tokens; None if nothing can be said about it."
@@ -285,6 +296,9 @@ def start_base(preset: Preset, tokenizer, frames: np.ndarray, seed: int = 0):
     mimetic_start(model, seed=seed)
     return model
 
+
+# %%
+#| export
 def train_stages(model, tokenizer, data: BaseClips, plan: BasePlan, preset: Preset, out: Path, progress: bool = True) -> None:
     "All stages, in place; `out` keeps a checkpoint and a log of each, and a second call goes on from them."
     ids, cell = name_ids(tokenizer), layout_of(model).cell

@@ -122,6 +122,9 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
         for i, text in zip(open_ended, texts): answers[i] = text.strip()
     return answers
 
+
+# %%
+#| export
 def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False,
                progress: bool = True,
                answer=answers_of) -> list[dict]:

@@ -237,6 +237,9 @@ def _gains(first: list[dict], second: list[dict]) -> dict[str, tuple[int, int]]:
         gains[one['clip']] = gain + bool(two['correct']) - bool(one['correct']), count + 1
     return gains
 
+
+# %%
+#| export
 def paired_difference(first: list[list[dict]], second: list[list[dict]], draws: int = 2000, seed: int = 0) -> Difference:
     "Difference of two models over scored rows, one list per training seed; the n-th lists of both are compared."
     if not first or len(first) != len(second):

@@ -78,6 +78,9 @@ class FineTunePlan:
 
 LORA_LAYERS = r'.*language_model.*\.(q|k|v|o|gate|up|down)_proj'
 
+
+# %%
+#| export
 def prepare(model, plan: FineTunePlan):
     "The model with the right parameters switched on; wrapped by peft for LoRA."
     if plan.way != 'lora': return model.requires_grad_(True)

@@ -118,6 +118,9 @@ def chain_examples(data: CuratedSet, preset: Preset, whole: bool = False) -> lis
                              for q, line in enumerate(data.lines[c]['stereo']) if (c, q) in kept)
     return [ClipExample(f'clip-{c}', video_of(data, c, preset), chains(c)) for c in range(len(data))]
 
+
+# %%
+#| export
 def chain_tasks(data: CuratedSet, source: str, preset: Preset) -> list[Task]:
     "Every question of a source as a prompt for a chain, with its solution."
     return [Task(ClipExample(f'clip-{c} {line["type"]}', video_of(data, c, preset), (turns(line['chain_prompt']),)), line['solution'])
@@ -201,6 +204,9 @@ class TowerStates:
         "The function that rollouts and GRPO ask for states."
         return lambda example: self.of(model, tokenizer, example)
 
+
+# %%
+#| export
 def teach(model, tokenizer, examples: list[ClipExample], states: TowerStates, steps: int, batch_clips: int, rate: float, seed: int) -> list[float]:
     "Supervised steps in place, Muon and AdamW with a cosine; the loss per step."
     examples, losses = [example for example in examples if example.dialogues], []
@@ -270,6 +276,9 @@ def direct(model, tokenizer, asked: Bench, preset: Preset) -> str:
         said[index] = iter([LETTERS[int(some.argmax())] for some in scores])
     return ''.join(str(int(next(said[index]) == line['answer'])) for index, line in asked[1])
 
+
+# %%
+#| export
 def written(model, tokenizer, asked: Bench, preset: Preset, plan: LadderPlan, temperature: float, count: int = 1, seed: int = 0, states=None,
             batch: int = 60) -> list[list[str]]:
     "Chains for every question, `count` each."

@@ -218,6 +218,9 @@ def train_and_score(preset: Preset, train_pairs: list[Pair], test_pairs: list[Pa
     return {'rows': rows, 'tables': {name: scored_table(answers) for name, answers in rows.items()},
             'log': state.rows}
 
+
+# %%
+#| export
 def margin(rows: list[dict], blind_rows: list[dict], kind: str = 'camera_movement') -> dict[str, float]:
     "Accuracy of both models on one type and their paired difference with its 95 % interval, in points."
     right = lambda those: np.array([row['answer'] == row['truth'] for row in those if row['type'] == kind],
@@ -293,6 +296,9 @@ def score_section(page: Page, result: dict) -> dict:
                 f'{len(log)} steps in {log[-1]["seconds"]:.0f} seconds.')
     return gain
 
+
+# %%
+#| export
 def answer_cards(page: Page, test_pairs: list[Pair], rows: dict[str, list[dict]], most: int = 6) -> None:
     "A few held-out questions with what each model said."
     said = {name: {row['id']: row['answer'] for row in answers} for name, answers in rows.items()}

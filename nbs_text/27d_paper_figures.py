@@ -114,6 +114,9 @@ def table_3(results: list[dict] = ()) -> Figure:
     """4DP-QA Table 3: transfer to VLM4D."""
     return dots_chart(published_table('4DP-QA', 'table3'), ('real', 'synthetic', 'overall'), r'\+ 4DP-QA')
 
+
+# %%
+#| export
 def table_4(results: list[dict] = ()) -> Figure:
     """4DP-QA Table 4: five data mixtures on two benchmarks, three backbones; rings mark the best mixture."""
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.8))
@@ -222,6 +225,9 @@ def mllm4d_ladder(results: list[dict] = ()) -> Figure:
     axis.legend(loc='lower right')
     return figure
 
+
+# %%
+#| export
 def mllm4d_figure_5(results: list[dict] = ()) -> Figure:
     """MLLM-4D Figure 5: accuracy against the amount of data; only the points stated in words."""
     stated = published_table('MLLM-4D', 'scaling').column('VLM4D real')
@@ -362,6 +368,9 @@ class Exhibit:
     scale: str
     draw: Callable[[list[dict]], Figure]
 
+
+# %%
+#| export
 _4D, _TRACK, _MLLM, _VLM = '4DP-QA', 'LMM-Track4D', 'MLLM-4D', 'VLM4D'
 _SMALL = 'ours: a Qwen2.5-VL of a few million weights, simulated clips of 8 frames, minutes on two cores'
 _RECORDED = 'none: recomputed from the recorded outputs of the published models'
@@ -390,6 +399,9 @@ EXHIBITS = (
     Exhibit('vlm4d_figure6', _VLM, 'Figure 6', 'direct output against chain of thought', _RECORDED,
             vlm4d_figure_6))
 
+
+# %%
+#| export
 def belongs(exhibit: Exhibit, stored: dict) -> bool:
     """True if a stored result names this paper and item as its source ("4DP-QA, Table 2, …")."""
     source = str(stored.get('source', '')).casefold()

@@ -44,6 +44,7 @@ def draw_card(record: Record, clip: Clip) -> Figure:
     figure.tight_layout()
     return figure
 
+# %% ../nbs/12c_audit.ipynb #3f8418b9
 def _draw_track(axis, record: Record, frame: int, width: int, height: int) -> None:
     targets = record.targets
     if frame == targets['reference']: axis.plot(targets['query'][0] * width, targets['query'][1] * height, 'w+', markersize=12)
@@ -88,6 +89,7 @@ count();
 """
 VERDICTS = ('right', 'wrong', 'unclear')
 
+# %% ../nbs/12c_audit.ipynb #c562a683
 def audit_card(record: Record, clip: Clip) -> str:
     "One record as an HTML article with its picture and buttons."
     figure = draw_card(record, clip)

@@ -46,6 +46,7 @@ def duels(question: Question) -> list[tuple]:
         found += [(front, tuple(sorted(won)), tuple(sorted(lost))) for front in dict.fromkeys(fronts)]
     return found
 
+# %% ../nbs/09a_balance.ipynb #71f02d6a
 def _claim_duels(question: Question, kind: str, labels: dict[str, str]) -> list[tuple]:
     claim = question.meta['claim']
     if claim.startswith('{'):

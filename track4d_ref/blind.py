@@ -58,6 +58,7 @@ def _features(question: Question) -> list[np.ndarray]:
         features.append(np.array([zlib.crc32(text.encode()) % TABLE for text in sorted(texts)]))
     return features
 
+# %% ../nbs/09b_blind.ipynb #40fed9af
 class NgramReader:
     "A linear reader of question and options, trained by gradient steps; deterministic in the generator."
 

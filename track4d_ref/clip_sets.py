@@ -91,6 +91,7 @@ def make_piece(preset: Preset, seed: int, start: int, count: int, layout: PatchL
     text = np.frombuffer(json.dumps(lines, ensure_ascii=False).encode(), np.uint8)
     return dict(frames=np.stack(frames), words=np.stack(words), lines=text)
 
+# %% ../nbs/26a_clip_sets.ipynb #b290ad33
 def clip_set(folder: Path | str, preset: Preset, seed: int, count: int, piece: int = PIECE, progress: bool = True,
              layout: PatchLayout = PatchLayout()) -> ClipSet:
     "The first `count` clips of a series with their questions, from the pieces in `folder`; missing pieces are made."
@@ -124,6 +125,7 @@ def _draw_standard(lines: list[dict], count: int, rng: np.random.Generator) -> l
         if pools[kind]: chosen.append(by_type[kind][pools[kind].pop()])
     return chosen
 
+# %% ../nbs/26a_clip_sets.ipynb #36c32c72
 def draw_example(data: ClipSet, index: int, mixture: Mixture, count: int, rng: np.random.Generator, seconds_per_frame: float = 0.25,
                  circled: float = 0.5) -> tuple[ClipExample, list[dict]]:
     "A training video with about `count` questions of a mixture, and their lines; with circles drawn in a share `circled` of the draws."

@@ -107,6 +107,7 @@ def curated_lines(clip: Clip, seed: list[int], traced: bool = True, per_kind: in
         found[source] = [curated_line(q, candidate_traces(q, m, rng, CANDIDATES, decimals=1) if with_traces else []) for q in asked]
     return found
 
+# %% ../nbs/26e_curation.ipynb #8af6e411
 def curated_set(folder: Path | str, preset: Preset, seed: int, count: int, traced: bool = True, domain: str | None = None) -> CuratedSet:
     "The first `count` clips of a series with their questions, from pieces in `folder`; missing ones are made."
     pieces = []

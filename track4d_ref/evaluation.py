@@ -61,6 +61,7 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
         for i, text in zip(open_ended, texts): answers[i] = text.strip()
     return answers
 
+# %% ../nbs/25e_evaluation.ipynb #f0ff109c
 def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False,
                progress: bool = True,
                answer=answers_of) -> list[dict]:

@@ -52,6 +52,7 @@ class Format:
     value: Callable[[Record, str], dict]
     back: Callable[[dict], tuple[list[dict], list[str]]]
 
+# %% ../nbs/12b_exports.ipynb #f19454f2
 FORMATS = dict(
     llava=Format('llava.json', False, lambda record, video: dict(id=record.id, video=video, conversations=_turns(record)),
                  lambda value: (_from_turns(value['conversations']), [value['video']])),

@@ -125,6 +125,7 @@ def level_direction_facts(m: Measured, cuts: Thresholds, rng: np.random.Generato
     shift_m = (m.centers_m - m.centers_m[:, :1]) @ _level_axes(m.w2c[0], m.clip.up).T
     return _directions(m, cuts, rng, shift_m, m.scale_m[0], (0, 1, 2), 'gravity-aligned')
 
+# %% ../nbs/08c_facts.ipynb #5f2fc5c0
 def screen_direction_facts(m: Measured, cuts: Thresholds, rng: np.random.Generator) -> list[Fact]:
     "Type 4 on the screen: where the object goes in the picture, camera motion included; lengths in picture widths."
     shift = np.concatenate([m.uv_px - m.uv_px[:, :1], 0 * m.uv_px[..., :1]], -1) / m.view.width
@@ -139,6 +140,7 @@ def rotation_facts(m: Measured, cuts: Thresholds, rng: np.random.Generator) -> l
     rows = [n for n in followable(m, cuts) if upright[n] and sure[n, 0] and signs[n, 0] and m.clip.objects[n].label not in ROUND]
     return [Fact(SPINS[int(signs[n, 0] > 0)], SPINS, (n,), system='gravity-aligned', values=dict(turn_deg=turn_deg[n, -1])) for n in rows]
 
+# %% ../nbs/08c_facts.ipynb #f6067ef7
 def agent_facts(m: Measured, cuts: Thresholds, rng: np.random.Generator) -> list[Fact]:
     "Type 5: driving forward or backward, turning left or right, in the agent's own axes."
     shift_m = body_displacement_m(m.poses)
@@ -180,6 +182,7 @@ def camera_distance_facts(m: Measured, cuts: Thresholds, rng: np.random.Generato
     return [Fact(TRENDS[trend[n]], trend_options(trend[n], rng), (n,), system='metric', values=dict(distance_m=m.distance_m[n]))
             for n in followable(m, cuts) if trend[n] >= 0]
 
+# %% ../nbs/08c_facts.ipynb #9dc648bb
 def pair_distance_facts(m: Measured, cuts: Thresholds, rng: np.random.Generator) -> list[Fact]:
     "Type 7: how the distance between two objects changes; at least one of them moves."
     pairs = _pairs(followable(m, cuts), rng)

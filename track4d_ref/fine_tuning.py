@@ -46,6 +46,7 @@ class FineTunePlan:
 
 LORA_LAYERS = r'.*language_model.*\.(q|k|v|o|gate|up|down)_proj'
 
+# %% ../nbs/26b_fine_tuning.ipynb #38b0feeb
 def prepare(model, plan: FineTunePlan):
     "The model with the right parameters switched on; wrapped by peft for LoRA."
     if plan.way != 'lora': return model.requires_grad_(True)

@@ -86,6 +86,7 @@ def query_points(clip: Clip, layout: PatchLayout = PatchLayout()) -> np.ndarray:
     rows, columns = clip.view.height // layout.cell, clip.view.width // layout.cell
     return pixel_centers(rows, columns).reshape(-1, 2) * layout.cell
 
+# %% ../nbs/15_geometry_encoder.ipynb #d67e76cc
 def track_targets(clip: Clip, layout: PatchLayout = PatchLayout()) -> TrackTargets:
     "What all visual tokens of a clip should know about the life of their query point."
     uv_px = query_points(clip, layout)
@@ -117,6 +118,7 @@ class GeometryEncoder(nn.Module):
         for name, size in (('visual', 2), ('true_motion', 2), ('path', 3)): told[name] = told[name].unflatten(-1, (self.frames, size))
         return told | dict(camera=self.heads['camera'](features.unflatten(1, self.shape).mean(2)))
 
+# %% ../nbs/15_geometry_encoder.ipynb #18243c3d
 def build_encoder(preset: Preset, seed: int = 0, layers: int = 3) -> GeometryEncoder:
     "A new encoder for clips of the preset's size; the same seed gives the same weights."
     cells = (preset.resolution // (preset.patch_size * preset.merge_size)) ** 2
@@ -152,6 +154,7 @@ def geometry_set(model, clips: Iterable[Clip]) -> GeometrySet:
         rows.append((tokens, *(torch.as_tensor(value) for value in truth)))
     return GeometrySet(*(torch.stack(values) for values in zip(*rows)))
 
+# %% ../nbs/15_geometry_encoder.ipynb #403e1b9f
 def geometry_losses(told: dict[str, torch.Tensor], truth: GeometrySet) -> dict[str, torch.Tensor]:
     "One loss per task; tracks count where the query point has a depth."
     losses = {name: smooth_l1_loss(told[name], getattr(truth, name), beta=0.1) for name in ('dense', 'camera')}

@@ -40,6 +40,7 @@ EXTRA = 100                      # seeds of runs of GRPO beyond the ladder
 HELD_OUT = 'heldout'             # the simulator's domain for transfer
 SEEDS = dict(data=700, base=701, bench=702, transfer=703)      # series of clips
 
+# %% ../nbs/26g_ladder.ipynb #dd2be03d
 class Ladder:
     "One run of the ladder: plan, folder, and the data and benchmarks, made when first needed."
     def __init__(self, preset: Preset, folder: Path, plan: LadderPlan):
@@ -171,6 +172,7 @@ def sign_flip_p(gains: list[float]) -> float:
     flips = np.array(list(itertools.product((1, -1), repeat=len(gains))))
     return float(((flips * np.array(gains)).mean(1) >= np.mean(gains) - 1e-12).mean())
 
+# %% ../nbs/26g_ladder.ipynb #0fa0a238
 def t_test_p(gains: list[float]) -> float:
     "One-sided p of the mean gain by Student's t."
     if len(gains) < 2: return 1.0

@@ -120,6 +120,7 @@ def tower_fingerprint(model) -> str:
         digest.update(name.encode() + weight.flatten()[:64].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
+# %% ../nbs/19d_lesson_store.ipynb #7646bcee
 def check_tower(folder: Path | str, tower) -> None:
     "Note in folder/tower.json whose features lie there; InputError if they are another tower's."
     path, mine = Path(folder) / 'tower.json', tower_fingerprint(tower)

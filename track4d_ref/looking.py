@@ -73,6 +73,7 @@ def point_at_object(clip, object_id: int, frame: int) -> Pointed:
     centre = followed(clip, object_id, frame, object_points(clip, object_id, np.zeros((1, 3)))[:, 0])
     return replace(centre, seen=object_seen(clip, clip.object(object_id))[0] > 0)
 
+# %% ../nbs/28d_looking.ipynb #d6ce09a5
 def first_thing(clip) -> Pointed | None:
     "The object that travels furthest, followed from frame 0: something to see before the first click."
     moved_m = {item.id: np.ptp(item.centers_m[item.present], 0).max() for item in clip.objects if item.present.any()}
@@ -144,6 +145,7 @@ def words_talker(model, tokenizer, preset) -> Talker:
         return Reply(text, path.times_s, path.xyz_m) if path.readable else Reply(text)
     return ask
 
+# %% ../nbs/28d_looking.ipynb #087579c8
 def asked_times_s(clip, question: str, states: int = 4) -> np.ndarray:
     "`states` moments (J,): between two times named in the question ('from 0.5 s to 1.2 s'), or over the whole clip."
     named = [float(text) for text in re.findall(r'(\d+(?:\.\d+)?) ?s\b', question)]
@@ -185,6 +187,7 @@ class Track4DTalker:
         path = heard.paths.get(0)
         return Reply(heard.texts[0].strip(), times_s, path) if path is not None else Reply(heard.texts[0].strip())
 
+# %% ../nbs/28d_looking.ipynb #eb0bfccc
 def load_talker(folder: Path, preset) -> Talker:
     "The talker of a checkpoint folder of any kind."
     from track4d_ref.adapters import load_model

@@ -81,6 +81,7 @@ class Measured:
         return Measured(self.clip, self.view_index, self.frames[pick], self.w2c[pick], self.camera_m[pick], *over_objects,
                         self.scale_m[pick])
 
+# %% ../nbs/08a_measurements.ipynb #2a394572
 def measure(clip: Clip, view_index: int = 0) -> Measured:
     "Measure all frames of one view of a clip."
     view, frames_count = clip.views[view_index], clip.frames_count

@@ -92,6 +92,7 @@ def layer_bytes(config, row: RowShape, plan: AdapterPlan | None, half: bool = Tr
     back = max(3 * b * m * row.length, copies + 3 * b * h * row.length)
     return LayerBytes(tokens, attention, back, b * h * m if plan and plan.quantize == 'nf4' else 0)
 
+# %% ../nbs/21d_memory.ipynb #50cc726c
 def passing_bytes(config, row: RowShape, plan: AdapterPlan | None, half: bool = True, checkpointing: bool = True) -> dict[str, float]:
     "Bytes of activations at their peak: inputs of all layers, one layer at work (or all), logits of the learned words."
     text, b = config.text_config, 2 if half else 4

@@ -51,6 +51,7 @@ def read_any_video(path: Path, preset):
     chosen = pick_frames(len(frames), preset.frames)
     return fitted_video(path.stem, frames[chosen], chosen / rate, preset)
 
+# %% ../nbs/28f_model_commands.ipynb #72d14335
 @app.command(epilog='Example: track4d ask --model runs/model/model --clip holiday.mp4 --question "How does the camera move?"')
 def ask(model: Annotated[Path, typer.Option(help='folder of a model, or of adapters')],
         clip: Annotated[Path, typer.Option(help='clip folder or video file')],

@@ -46,6 +46,7 @@ def surface_m(clip: Clip, view_index: int, frame: int, id: int) -> np.ndarray | 
     rows, columns = np.nonzero(mask)
     return unproject(view.K, view.w2c[frame], np.stack([columns, rows], -1) + 0.5, depth_m[mask].astype(float))
 
+# %% ../nbs/09c_oracle.ipynb #81608d05
 def surface_center_m(points_m: np.ndarray, eye_m: np.ndarray, up: np.ndarray) -> np.ndarray:
     "The centre (3,) of an object whose near side shows the points (P, 3) to a camera at `eye_m`."
     sight = points_m.mean(0) - eye_m
@@ -82,6 +83,7 @@ def fitted_turn_deg(before_m: np.ndarray, after_m: np.ndarray, up: np.ndarray, m
     costs = sum(np.sqrt(np.sort(apart.min(axis))[:, :kept]).mean(1) for axis in (1, 2))
     return float(TURNS_DEG[int(np.argmin(costs * (1 + np.abs(TURNS_DEG) / 900)))])
 
+# %% ../nbs/09c_oracle.ipynb #a81467b8
 class Oracle:
     "Answers questions about one clip from its depth, masks and cameras."
 
@@ -155,6 +157,7 @@ def _trend(distance_m: np.ndarray, cuts: Thresholds, blur_m: float) -> str | Non
     if bottom < -border and last - bottom > border: return TRENDS[4]
     return TRENDS[2] if last > border else TRENDS[0] if last < -border else TRENDS[1]
 
+# %% ../nbs/09c_oracle.ipynb #47b6d39d
 def _direction(oracle: Oracle, question: Question, cuts: Thresholds, path_m: np.ndarray) -> str:
     first, net = oracle.view.w2c[question.frames[0]], path_m[-1] - path_m[0]
     least = _middle(cuts.still_fraction, cuts.moving_fraction) * oracle.scale_m(question.frames[0])
@@ -175,6 +178,7 @@ def _agent(oracle: Oracle, question: Question, id: int, path_m: np.ndarray) -> s
     front = oracle.clip.object(id).world_from_object[question.frames[0], :3, 0]
     return 'moves forward' if (path_m[-1] - path_m[0]) @ front > 0 else 'moves backward'
 
+# %% ../nbs/09c_oracle.ipynb #8e079d79
 def _moved(oracle: Oracle, question: Question, cuts: Thresholds, paths, blurs_m) -> str | None:
     least = _middle(cuts.still_fraction, cuts.moving_fraction) * oracle.scale_m(question.frames[0])
     reach_m = [np.linalg.norm(path_m - path_m[0], axis=-1).max() for path_m in paths]
@@ -229,6 +233,7 @@ def oracle_label(oracle: Oracle, question: Question, cuts: Thresholds) -> str | 
     find = _screen if question.meta['system'] == 'screen' else _direction
     return find(oracle, question, cuts, paths[0])
 
+# %% ../nbs/09c_oracle.ipynb #1796f70d
 def oracle_agrees(oracle: Oracle, question: Question, cuts: Thresholds | None = None) -> bool | None:
     "Whether the oracle comes to the same answer; None where it cannot tell."
     if question.category == 'tracking': return _track_agrees(oracle, question)

@@ -30,6 +30,7 @@ class SharedPrefix:
     real: torch.Tensor           # (N, S) bool: not padding
     mask: torch.Tensor           # (N, 1, S, longest + S) bool: what each token of a segment sees
 
+# %% ../nbs/14c_prefix_attention.ipynb #876e6106
 def shared_prefix(segments: torch.Tensor) -> SharedPrefix:
     "The layout of packed rows with segment numbers (B, L)."
     rows, columns = segments.shape

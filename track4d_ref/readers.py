@@ -163,6 +163,7 @@ def clip_pieces(clip: Clip, name: str, frames: int) -> list[tuple[str, Clip]]:
     if len(spans) == 1: return [(name, clip)]
     return [(f'{name}_{start:06d}', clip.segment(start, stop)) for start, stop in spans]
 
+# %% ../nbs/07z_readers.ipynb #2346e300
 def source_clips(source: str, path: Path | str, frames: int = 64) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """(name, function that reads) for every clip of a data set, at most `frames` frames each where it can
     be read in pieces."""
@@ -226,6 +227,7 @@ def _convert_piece(name: str, read: Callable[[], Clip], out: Path, settings: dic
         for lack in missing_parts(clip): report['without'][lack] = report['without'].get(lack, 0) + 1
     report['notes'] += [{'name': name, 'note': str(note)} for note in whole.meta.get('skipped', [])]
 
+# %% ../nbs/07z_readers.ipynb #e7e9f164
 def convert_source(source: str, path: Path | str, out: Path | str, frames: int = 64, fps: float | None = None,
                    size: tuple[int, int] | None = None, most: int | None = None,
                    only_pictured: bool = False) -> dict:

@@ -54,6 +54,7 @@ class Record:
     def _repr_html_(self) -> str:
         return f'<pre style="margin:2px">{self.id} · {self.type} · {self.clip} frames {list(self.segment)}\n{self.question}\n→ {self.answer}</pre>'
 
+# %% ../nbs/12_records.ipynb #1a659c58
 def record_from_question(question: Question, clip_id: str, clip_path: str) -> Record:
     "A question as a record; its id is made of the clip's id and a digest of everything the question says."
     said = json.dumps([question.type, question.text, question.choices, question.answer, question.frames, question.view])
@@ -80,6 +81,7 @@ def _check_messages(messages, where: str) -> None:
     marks = [m['content'].count(VIDEO) for m in messages]
     _need(marks[first] and sum(marks) == marks[first], where, f"field 'messages' must have {VIDEO} in the first user message and nowhere else")
 
+# %% ../nbs/12_records.ipynb #770f3651
 def check_record(value: dict, where: str = 'record') -> None:
     "Raise InputError naming `where` and the field if a record's dict does not follow the schema."
     _need(isinstance(value, dict), where, 'a record must be a JSON object')
@@ -128,6 +130,7 @@ def iterate_records(path: Path | str) -> Iterator[Record]:
             check_record(value, where)
             yield _record(value)
 
+# %% ../nbs/12_records.ipynb #1df56500
 def read_records(path: Path | str) -> list[Record]:
     "All records of a JSONL file; two with the same id are an InputError."
     records, known = [], set()

@@ -59,6 +59,7 @@ def distinct_color(picture: np.ndarray, uv_px: np.ndarray, radius_px: float, rng
     clear = np.flatnonzero(worst >= min(CLEAR, worst.max()))
     return free[int(rng.choice(clear))]
 
+# %% ../nbs/08e_references.ipynb #8e5e2658
 def draw_circle(picture: np.ndarray, uv_px: np.ndarray, radius_px: float, color) -> None:
     "Draw a ring into a picture (H, W, 3), in place."
     height, width = picture.shape[:2]

@@ -82,6 +82,7 @@ def leaves(value, place: tuple[str, ...] = ()) -> list[tuple[str, str]]:
         return [(name, ' – '.join(map(shown, value)) if len(value) <= 4 else f'{len(value)} values')]
     return [(name, shown(value))]
 
+# %% ../nbs/27e_results_page.ipynb #8c494edc
 def row_tables(value, place: tuple[str, ...] = ()) -> tuple[dict[str, list[tuple[str, ...]]], object]:
     """Lists of objects as tables by their place, and what is left of the value without them."""
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
@@ -202,6 +203,7 @@ def results_hash(folder: Path | str | None = None) -> str:
         digest.update(json.dumps([result.name, result.stored], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
+# %% ../nbs/27e_results_page.ipynb #2760b531
 def results_page(folder: Path | str | None = None, renderers: Renderers | None = None) -> str:
     """The whole page as HTML, from the JSON files of a folder alone (None: the shipped results)."""
     results, renderers = read_results(folder), renderers or {}

@@ -150,6 +150,7 @@ def sides_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     "Which of two things is further left, or right?"
     return _pair_fact('sides', ('further left', 'further right'), things, size, 0, rng)
 
+# %% ../nbs/22d_single_frames.ipynb #c2d93664
 def heights_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
     "Which of two things is higher, or lower, in the picture?"
     return _pair_fact('heights', ('higher', 'lower'), things, size, 1, rng)
@@ -193,6 +194,7 @@ def _refer(picture: Picture, thing: Thing, kind: str, frame: int, modes, taken, 
     color = distinct_color(picture.frame, np.array(thing.uv_px), thing.radius_px, rng, taken)
     return f'the object in the {color} circle in frame {frame}', (*thing.uv_px, thing.radius_px, color)
 
+# %% ../nbs/22d_single_frames.ipynb #f88d2ec2
 def _claim(fact: PictureFact, slots: dict, rng: np.random.Generator) -> tuple[str, str]:
     "A claim that is true half of the time, and Yes or No."
     true = bool(rng.random() < 0.5)
@@ -222,6 +224,7 @@ def phrase_picture_fact(picture: Picture, fact: PictureFact, form: str, frame: i
     if named_frame and f'in frame {frame}' not in text: text = f'In frame {frame}: {text[:1].lower()}{text[1:]}'
     return PictureQuestion(fact.kind, form, prompt_text(sentence(text), choices, form), choices, answer, frame, tuple(circles))
 
+# %% ../nbs/22d_single_frames.ipynb #5ae3d06d
 def ask_picture(picture: Picture, rng: np.random.Generator, count: int, frame: int = 0, named_frame: bool = False,
                 circled: bool = False, forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS),
                 modes=('caption', 'pixel')) -> list[PictureQuestion]:

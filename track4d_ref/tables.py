@@ -73,6 +73,7 @@ def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], 
         return _answers(model, tokenizer, preset, plan.way == 'blind')
     return step(folder, kept.parent.name, _key(plan, clips), make)
 
+# %% ../nbs/26c_tables.ipynb #40749485
 def base_answers(folder: Path, preset: Preset) -> dict[str, str]:
     "Verdicts of the base model itself."
     return step(folder, 'base', _key(None, 0), lambda: _answers(*load_vlm(bench_folder('base_tiny')), preset, False))
@@ -104,6 +105,7 @@ def _gather(preset: Preset, folder: Path, plans: dict[str, list[FineTunePlan]], 
     for name, rows in plans.items(): models[name] = [train_and_answer(shared, preset, data, plan, clips) for plan in rows]
     return dict(questions={name: bench_questions(name, preset) for name in BENCHES}, models=models)
 
+# %% ../nbs/26c_tables.ipynb #0bb741c1
 def plans_of(preset: Preset, way: str, mixture: Mixture, steps: int, seed: int) -> list[FineTunePlan]:
     "One plan per seed of a row."
     budget = budget_of(preset)
@@ -172,6 +174,7 @@ def table3_cells(result: dict) -> list[tuple[str, ...]]:
     lines = [line[:-3] for line in table2_cells(result, 'transfer')]
     return [(*lines[0], 'paper, VLM4D: base', '+ 4DP-QA'), *((*line, *(paper if line[0] == 'overall' else ('', ''))) for line in lines[1:])]
 
+# %% ../nbs/26c_tables.ipynb #b05344d8
 def table4_cells(result: dict) -> list[tuple[str, ...]]:
     "Mixtures down: accuracy on both benchmarks, difference to Std with its interval, and the paper's two numbers."
     numbers = dict(zip((mixture.name for mixture in MIXTURES), ('(II) = (I) + Std', '(III) = (II) + TM', '(IV) = (II) + PT', '(V) = (II) + PT + TM')))

@@ -63,6 +63,7 @@ SCREEN_DIRECTION = (
     'Follow {a} with a finger on the screen. Which way does the finger go?',
     'Which movement in the image fits {a}, camera motion included?', 'How does the place of {a} in the picture change?')
 
+# %% ../nbs/08b_templates.ipynb #dd575694
 LEVEL_DIRECTION = (
     'Over level ground and seen along the first view, where does {a} move?',
     'With up and down along gravity, in which direction does {a} go, as seen from the first camera?',
@@ -170,6 +171,7 @@ def base_form(predicate: str) -> str:
     "Third person to base form: 'moves forward, pans left' -> 'move forward, pan left'."
     return re.sub(r'\w+', lambda word: VERBS.get(word.group(), word.group()), predicate)
 
+# %% ../nbs/08b_templates.ipynb #4632dc2d
 def asked(subject: str, predicate: str) -> str:
     "A claim as a question: 'does the camera move left', 'is the cup nearer to …'."
     if predicate.startswith('is '): return f'is {subject} {predicate[3:]}'

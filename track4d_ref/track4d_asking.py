@@ -142,6 +142,7 @@ def told_turns(lessons: list[Lesson], number: int, how: Asking) -> list[Turn]:
     spoken_of = how.others if how.mode == 'corrupted' else [lesson.dialogue for lesson in lessons]
     return [dialogue.turns[min(number, len(dialogue.turns) - 1)] for dialogue in spoken_of]
 
+# %% ../nbs/19b_track4d_asking.ipynb #dc6aa1d0
 @torch.no_grad()
 def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dialogue] | None = None,
               **options) -> Replies:

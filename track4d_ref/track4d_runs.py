@@ -53,6 +53,7 @@ def claim_run(out: Path, wishes: dict) -> None:
     changed = sorted(key for key in {*kept, *wishes} if kept.get(key) != wishes.get(key))
     if changed: raise InputError(f'{path}: is a run with another {", ".join(changed)}; use an empty folder for --out')
 
+# %% ../nbs/19e_track4d_runs.ipynb #ffa93366
 def run_lessons(out: Path | str, preset: Preset, lessons: list[Lesson], base: Path | str, config: Track4DConfig,
                 plan: Track4DPlan, progress: bool = False) -> list[dict]:
     "Train on given lessons into the folder `out`, or go on there; the rows of its log. A finished run returns at once."

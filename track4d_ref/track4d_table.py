@@ -133,6 +133,7 @@ def plan_of(budget: TrackBudget, name: str, seed: int, beside: bool = True) -> t
     config = Track4DConfig(**APART.get(name, {}), pool=2, beside=BESIDE if name == FULL and beside else ())
     return config, Track4DPlan(budget.steps, learning_rate=budget.learning_rate, as_text=name == TEXT, save_every=20, seed=seed)
 
+# %% ../nbs/26f_track4d_table.ipynb #1a278089
 def kept(replies: Replies, lessons: list[Lesson]) -> dict:
     "Replies as JSON: rows of the answers and of the decoders beside, answer accuracy, identity consistency."
     long = {lesson.dialogue.id: lesson.dialogue.long for lesson in lessons}
@@ -190,6 +191,7 @@ def listed(found: Estimate | None) -> list[float] | None:
     "An estimate as [value, low, high] for JSON."
     return found and [round(value, 4) for value in (found.value, found.low, found.high)]
 
+# %% ../nbs/26f_track4d_table.ipynb #89ed0c54
 def scores_of(one: dict, full: dict) -> dict:
     "All scores of a set, part by part, and its differences to the full model."
     scores = {}
@@ -232,6 +234,7 @@ def signed(values: list[float] | None, key: str) -> str:
     scale, digits = (1, 2) if key == 'ade_m' else (100, 1)
     return f'{scale * values[0]:+.{digits}f} ({scale * values[1]:+.{digits}f} to {scale * values[2]:+.{digits}f})'
 
+# %% ../nbs/26f_track4d_table.ipynb #f055ac75
 def track4d_cells(result: dict) -> list[tuple[str, ...]]:
     "All sets down, scores across; then the histories beside the published numbers."
     mean = lambda values: f'{100 * np.mean(values):.1f}' if values else '–'

@@ -55,6 +55,7 @@ def track_answer(question: Question, text: str) -> TrackAnswer:
     if list(frames) != list(truth['frames']): told_xy, told_visible = np.full_like(xy, np.nan), np.zeros(len(xy), bool)
     return TrackAnswer(question.type, np.array(truth['query']), xy, visible, told_xy, told_visible)
 
+# %% ../nbs/26d_track_answers.ipynb #1cef94bf
 def track_text_scores(answers: Iterable[TrackAnswer]) -> dict[str, float]:
     "δ_avg and occlusion accuracy of the texts and of the guess that the point stays and is visible; share of readable texts."
     answers = list(answers)
