@@ -7,13 +7,14 @@ frames. Nothing moves in either, so a model that learns from them has never seen
 
 # %% auto #0
 __all__ = ['LEAST_PX', 'KINDS', 'COLORS', 'CLEAR', 'CORNERS', 'FACTS', 'CAPTIONS', 'NAMES', 'Thing', 'Picture', 'pictures_of',
-           'PictureFact', 'color_fact', 'kind_fact', 'thing_fact', 'present_fact', 'place_fact', 'sides_fact',
-           'heights_fact', 'count_fact', 'PictureQuestion', 'usable_modes', 'phrase_picture_fact', 'ask_picture',
-           'slideshow', 'caption_dialogues', 'cell_names']
+           'PictureFact', 'color_fact', 'kind_fact', 'thing_fact', 'present_fact', 'place_fact', 'pair_fact',
+           'count_fact', 'PictureQuestion', 'usable_modes', 'phrase_picture_fact', 'ask_picture', 'slideshow',
+           'caption_dialogues', 'cell_names']
 
 # %% ../nbs/22d_single_frames.ipynb #7318da68
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -134,7 +135,8 @@ def place_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     texts = ('Where in the picture is {a}?', 'In which part of the picture is {a}?', 'Which quarter holds {a}?', 'Give its place: {a}.')
     return PictureFact('place', (a,), texts, '{a} is in the {option} of the picture', corner, _confused(corner, (), CORNERS, rng))
 
-def _pair_fact(kind: str, words: tuple[str, str], things: list[Thing], size, axis: int, rng: np.random.Generator) -> PictureFact | None:
+def pair_fact(kind: str, words: tuple[str, str], axis: int, things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
+    "Which of two things comes first along an axis of the picture (0 = to the right, 1 = down); `words` for less and for more."
     pairs = [(a, b) for a in things for b in things if a.id != b.id
              and abs(a.uv_px[axis] - b.uv_px[axis]) > CLEAR * size[axis]]
     if not pairs: return None
@@ -146,15 +148,7 @@ def _pair_fact(kind: str, words: tuple[str, str], things: list[Thing], size, axi
                    'Of {a} and {b}, which is {word}?', 'Compare {a} and {b}. Which is {word} in the picture?'))
     return PictureFact(kind, (a, b), texts, '{option} is ' + words[way] + ' than {other}', answer, ('{b}' if answer == '{a}' else '{a}',))
 
-def sides_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
-    "Which of two things is further left, or right?"
-    return _pair_fact('sides', ('further left', 'further right'), things, size, 0, rng)
-
 # %% ../nbs/22d_single_frames.ipynb #c2d93664
-def heights_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
-    "Which of two things is higher, or lower, in the picture?"
-    return _pair_fact('heights', ('higher', 'lower'), things, size, 1, rng)
-
 def count_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
     "How many things are there?"
     if not 1 <= len(things) <= 5: return None
@@ -163,7 +157,8 @@ def count_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     return PictureFact('count', (), texts, 'the number of objects is {option}', truth, _confused(truth, (), numbers, rng))
 
 FACTS: dict[str, Callable] = dict(color=color_fact, kind=kind_fact, thing=thing_fact, present=present_fact, place=place_fact,
-                                  sides=sides_fact, heights=heights_fact, count=count_fact)
+                                  sides=partial(pair_fact, 'sides', ('further left', 'further right'), 0),
+                                  heights=partial(pair_fact, 'heights', ('higher', 'lower'), 1), count=count_fact)
 
 # %% ../nbs/22d_single_frames.ipynb #85572cd6
 @dataclass(frozen=True)
