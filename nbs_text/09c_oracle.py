@@ -118,6 +118,7 @@ assert all(np.median(values) < 0.06 for values in errors.values())
 #| export
 TURNS_DEG = np.arange(-45, 46, 3)
 BLUR_SHARE = 0.2
+LEAST_MEASURED = 0.7  # share of the frames in which an object must be seen whole to be followed
 
 def _squared_m2(first_m: np.ndarray, second_m: np.ndarray) -> np.ndarray:
     "Squared distances (..., P, Q) between points (..., P, 3) and (Q, 3)."
@@ -170,15 +171,20 @@ class Oracle:
         if centers[0] is None or centers[-1] is None: return None
         return np.array([center for center in centers if center is not None])
 
-    def turn_deg(self, id: int, frames) -> float | None:
-        if (id, tuple(frames)) not in self.turns: self.turns[id, tuple(frames)] = self._turn_deg(id, frames)
+    def turn_steps_deg(self, id: int, frames) -> list[float] | None:
+        "How far an object turns from each frame that shows it to the next; None if too few show it."
+        if (id, tuple(frames)) not in self.turns: self.turns[id, tuple(frames)] = self._turn_steps_deg(id, frames)
         return self.turns[id, tuple(frames)]
 
-    def _turn_deg(self, id: int, frames) -> float | None:
+    def turn_deg(self, id: int, frames) -> float | None:
+        steps = self.turn_steps_deg(id, frames)
+        return None if steps is None else sum(steps)
+
+    def _turn_steps_deg(self, id: int, frames) -> list[float] | None:
         surfaces = [points for frame in frames if (points := self.surface(id, frame)) is not None]
-        if len(surfaces) < 0.7 * len(frames): return None
+        if len(surfaces) < LEAST_MEASURED * len(frames): return None
         centred = [points - np.median(points, axis=0) for points in surfaces]
-        return sum(fitted_turn_deg(first, second, self.clip.up) for first, second in zip(centred, centred[1:]))
+        return [fitted_turn_deg(first, second, self.clip.up) for first, second in zip(centred, centred[1:])]
 
     def blur_m(self, id: int, frame: int) -> float:
         "How far off a centre may be: a fifth of the surface's extent."
@@ -214,7 +220,8 @@ for turn in (-30, -9, 0, 12, 27):
 # Each type has its own few lines, written anew and not shared with the question engine: only the words are the same. A
 # label's border lies in the *middle* of the engine's dead zone, so that an error of the oracle as large as half the dead
 # zone does no harm. Where it cannot measure, it says so with `None`; so it does where a change is smaller than the error
-# of its own centres, a fifth of what is seen of the object.
+# of its own centres, a fifth of what is seen of the object. How far each guess can be trusted is the question of the
+# [next but one notebook](09e_oracle_limits.ipynb).
 
 # %%
 #| export
@@ -248,18 +255,19 @@ def _trend(distance_m: np.ndarray, cuts: Thresholds, blur_m: float) -> str | Non
 
 # %%
 #| export
-def _direction(oracle: Oracle, question: Question, cuts: Thresholds, path_m: np.ndarray) -> str:
+def direction_net(oracle: Oracle, question: Question, cuts: Thresholds, path_m: np.ndarray) -> tuple[np.ndarray, float, float]:
+    "Shift (3,) of a path (K, 3) in the question's system, the least shift that counts, and what one metre is worth there."
     first, net = oracle.view.w2c[question.frames[0]], path_m[-1] - path_m[0]
-    least = _middle(cuts.still_fraction, cuts.moving_fraction) * oracle.scale_m(question.frames[0])
-    if question.meta['system'] == 'first camera': return _words(first[:3, :3] @ net, least, cuts)
+    moved = _middle(cuts.still_fraction, cuts.moving_fraction)
+    if question.meta['system'] == 'screen':
+        ends = [project(oracle.view.K, oracle.view.w2c[question.frames[k]], path_m[k][None]) for k in (0, -1)]
+        widths_per_m = oracle.view.K[0, 0] / min(depth_m[0] for _, depth_m in ends) / oracle.view.width
+        return np.append((ends[1][0][0] - ends[0][0][0]) / oracle.view.width, 0), 2 * moved, widths_per_m
+    least_m = moved * oracle.scale_m(question.frames[0])
+    if question.meta['system'] == 'first camera': return first[:3, :3] @ net, least_m, 1.0
     ahead = first[2, :3] - (first[2, :3] @ oracle.clip.up) * oracle.clip.up
     ahead /= np.linalg.norm(ahead)
-    return _words(np.array([net @ np.cross(ahead, oracle.clip.up), -net @ oracle.clip.up, net @ ahead]), least, cuts)
-
-def _screen(oracle: Oracle, question: Question, cuts: Thresholds, path_m: np.ndarray) -> str:
-    ends = [project(oracle.view.K, oracle.view.w2c[question.frames[k]], path_m[k][None])[0][0] for k in (0, -1)]
-    net = np.append((ends[1] - ends[0]) / oracle.view.width, 0)
-    return _words(net, _middle(cuts.still_fraction, cuts.moving_fraction) * 2, cuts)
+    return np.array([net @ np.cross(ahead, oracle.clip.up), -net @ oracle.clip.up, net @ ahead]), least_m, 1.0
 
 def _agent(oracle: Oracle, question: Question, id: int, path_m: np.ndarray) -> str | None:
     if question.meta['truth'].startswith('turns'):
@@ -331,8 +339,8 @@ def oracle_label(oracle: Oracle, question: Question, cuts: Thresholds) -> str | 
     if kind == 'object_object_distance_change': return _trend(np.linalg.norm(paths[0] - paths[1], axis=-1), cuts, sum(blurs_m))
     if kind == 'moved_distance': return _moved(oracle, question, cuts, paths, blurs_m)
     if kind == 'agent_motion': return _agent(oracle, question, ids[0], paths[0])
-    find = _screen if question.meta['system'] == 'screen' else _direction
-    return find(oracle, question, cuts, paths[0])
+    net, least, _ = direction_net(oracle, question, cuts, paths[0])
+    return _words(net, least, cuts)
 
 
 # %%
@@ -357,7 +365,7 @@ def agreement_table(verdicts: Counter) -> list[dict]:
 # %% [markdown]
 # ## What the two agree on
 #
-# A small run here; `benchmarks/oracle.py` does twenty thousand questions and keeps its table in `results/`. The columns to
+# A small run here; `benchmarks/oracle.py` does twenty thousand questions, keeps every guess and what is sure apart, and stores both in `results/`. The columns to
 # look at are the last two: how many of the decided questions agree, and how many could not be decided. The second is large
 # by design, since an object at the picture's edge is not measured at all.
 

@@ -7,9 +7,10 @@ import pytest
 
 from track4d_ref.cameras import rotation_about
 from track4d_ref.oracle import Oracle, agreement_table, fitted_turn_deg, oracle_agrees, oracle_label, surface_center_m, surface_m
+from track4d_ref.oracle_limits import length_span_m, sure_turn, surely_agrees
 from track4d_ref.presets import load_preset, load_thresholds
 from track4d_ref.questions import Style, ask_all
-from track4d_ref.simulator import simulate_clips
+from track4d_ref.simulator import simulate_clip, simulate_clips
 from track4d_ref.storage import InputError
 from test_questions import CUTS, UP, path, scene, thing
 
@@ -79,3 +80,52 @@ def test_label_of_a_hand_made_approach():
     clip = scene([thing(1, 'box', path((0, 3, 1), (0, -5, 0)))])
     for question in ask_all(clip, np.random.default_rng(0), ('camera_object_distance_change', 'object_direction', 'camera_movement'), thresholds=CUTS):
         assert oracle_label(Oracle(clip), question, CUTS) == question.meta['truth']
+
+
+def test_a_gap_and_a_jumping_centre_make_a_length_uncertain():
+    clip = scene([thing(1, 'box', path((-2, 0, 1), (3, 0, 0))), thing(2, 'can', path((1, 3, 1)))])
+    oracle, frames = Oracle(clip), tuple(range(7))
+    ways = np.concatenate([np.zeros((7, 2)), np.ones((7, 1))], 1)
+    ways[:, 0] = (0, 1, 2, 1, 0, 1, 2)                              # six metres to and fro
+    oracle.centers = {(1, t): ways[t] for t in frames}
+    low, high = length_span_m(oracle, 1, frames)
+    assert low < 6 < high and high - low == pytest.approx(2 * oracle.blur_m(1, 0))
+    oracle.centers[1, 2] = None                                     # unseen while it turns back: the polygon has four metres
+    low, high = length_span_m(oracle, 1, frames)
+    assert low < 4 < 6 <= high
+    for hidden in ((1, 2, 3), (0,), (6,)):
+        oracle.centers = {(1, t): None if t in hidden else ways[t] for t in frames}
+        assert length_span_m(oracle, 1, frames) is None
+
+
+@pytest.mark.parametrize('steps, sure', [([6, 6, 6], True), ([-3, -6, 0, -3], True), ([3, 3], False), ([], False), (None, False),
+                                         ([-3, 3, 0, -9, 15, 6, 0], False), ([0, 15, -45, 9], False), ([30, 45], False)])
+def test_turns_that_can_be_believed(steps, sure):
+    assert sure_turn(steps, CUTS) is sure
+
+
+def test_the_contradicted_moved_distances_were_the_oracles_errors():
+    style = Style(modes=('caption', 'pixel'), systems=('first camera', 'gravity-aligned', 'screen'))
+    cuts, contradicted = load_thresholds('simulator'), 0
+    for index in (322, 457, 514):
+        clip = simulate_clip(0, load_preset('tiny'), index)
+        oracle = Oracle(clip)
+        for question in ask_all(clip, np.random.default_rng(index), ('moved_distance',), per_type=4, style=style):
+            far = [np.linalg.norm(np.diff(clip.object(record['object']).centers_m, axis=0), axis=1).sum() for record in question.references]
+            if oracle_agrees(oracle, question, cuts) is not False: continue
+            contradicted += 1
+            assert max(far) >= cuts.path_ratio * min(far) and question.meta['truth'] == ('{a}', '{b}')[int(np.argmax(far))]
+            assert surely_agrees(oracle, question, cuts) is None
+    assert contradicted >= 3
+
+
+def test_a_sure_oracle_still_sees_swapped_labels(simulated):
+    cuts, found = load_thresholds('simulator'), Counter()
+    for number, clip in enumerate(simulated):
+        oracle = Oracle(clip)
+        for question in ask_all(clip, np.random.default_rng(number), ('moved_distance', 'object_direction', 'object_rotation'), per_type=3):
+            swap = {'{a}': '{b}', '{b}': '{a}', 'clockwise': 'counterclockwise', 'counterclockwise': 'clockwise'}
+            wrong = swap.get(question.meta['truth'], 'moves nowhere')
+            verdict = surely_agrees(oracle, dataclasses.replace(question, meta=dict(question.meta, truth=wrong)), cuts)
+            found[verdict] += 1
+    assert found[True] == 0 and found[False] > 10
