@@ -199,7 +199,7 @@ class TrackBudget:
 
 MODES = {'self': {'mode': 'self'}, 'no': {'mode': 'no'}, 'gold': {'mode': 'gold'}, 'corrupted': {'mode': 'corrupted'},
          'state only': {'mode': 'self', 'use_text': False}, 'text only': {'mode': 'self', 'use_state': False}}
-BUDGETS = {'tiny': TrackBudget(400, 3, 1, tuple(MODES), learning_rate=1.5e-3), 'small': TrackBudget(20000, 3, 3, tuple(MODES))}
+BUDGETS = {'tiny': TrackBudget(500, 3, 1, tuple(MODES), learning_rate=1.5e-3), 'small': TrackBudget(20000, 3, 3, tuple(MODES))}
 BESIDE = ('gru', 'no anchor', 'no slots', 'no residual', 'no kinematics', 'no RTGE', 'no memory')
 FULL, TEXT = 'full', 'trajectories as text'
 APART = {TEXT: {}}               # trained by itself; every other ablation is a decoder beside the full one

@@ -156,7 +156,7 @@ class Track4DPlan:
     batch: int = 8
     tokens: int = 2048                # a batch of long clips is smaller: it holds at most so many visual tokens
     learning_rate: float = 1e-3
-    optimizer: str = 'muon'           # or 'adamw'; muon for the matrices of the language model's layers only
+    optimizer: str = 'muon'           # or 'adamw'; muon for matrices of the language model's layers and of the parts
     weight_decay: float = 0.01
     clip: float = 1.0
     gold_at_end: float = 0.5          # share of batches with the true text history at the end; 1 at the start
@@ -179,9 +179,9 @@ def draw_lessons(lessons: list[Lesson], count: int, rng: np.random.Generator, to
     return [alike[i] for i in rng.choice(len(alike), count, replace=False)]
 
 def optimizers_of(model: Track4D, plan: Track4DPlan) -> list[torch.optim.Optimizer]:
-    "AdamW, and Muon at ten times the rate for the matrices of the language model's layers where the plan says so."
+    "AdamW, and Muon at ten times the rate for the matrices of the language model's layers and of the parts where the plan says so."
     learning = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    matrix = lambda name, value: plan.optimizer == 'muon' and value.ndim == 2 and 'language_model.layers.' in name
+    matrix = lambda name, value: plan.optimizer == 'muon' and value.ndim == 2 and ('language_model.layers.' in name or not name.startswith('vlm.'))
     others = [value for name, value in learning if not matrix(name, value)]
     matrices = [value for name, value in learning if matrix(name, value)]
     made = [torch.optim.AdamW(others, weight_decay=plan.weight_decay, betas=(0.9, 0.98))]
