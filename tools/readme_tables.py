@@ -72,6 +72,14 @@ def results_table() -> str:
         stored = read(path.stem)
         line(f'GRPO with a shared video prefix, {path.stem.removeprefix("benchmark_grpo_").replace("_", " ")}',
              f'{stored["times_faster"]:.1f}× faster, {stored["memory_ratio"]:.1f}× less memory', path.stem, stored['card']['seed'])
+    for name, what in (('benchmark_packing_tiny_trained', 'tiny'), ('benchmark_packing_3b_slice_1_frozen', 'a slice of the 3B')):
+        packed, apart = (max(read(name)['curve'], key=lambda point: point['questions'])[way] for way in ('packed', 'separate'))
+        line(f'packing, 24 questions per clip, {what}', f'{packed["pairs_per_s"] / apart["pairs_per_s"]:.1f}× TRL\'s SFTTrainer', name, read(name)['card']['seed'])
+    speed = read('questions_speed')['result']
+    line('400,000 questions from ready clips on two cores', f'{speed["minutes_for_400k_parallel"]:.1f} minutes', 'questions_speed', 0)
+    real = read('track4d_tiny')['result']['sets']
+    metres = lambda name: '{:.2f} m ({:.2f} to {:.2f})'.format(*real[name]['all']['ade_m'])
+    line('LMM-Track4D on unseen scenes, mean distance (its GRU head)', f'{metres("full, self history")} ({metres("gru")})', 'track4d_tiny', read('track4d_tiny')['card']['seed'])
     return '\n'.join(rows)
 
 
