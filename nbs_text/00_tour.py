@@ -25,7 +25,7 @@ from track4d_ref.simulator import simulate_clips
 from track4d_ref.storage import project_path
 from track4d_ref.tracks import object_points, true_motion_track, visual_track
 from track4d_ref.viewer import motion_frame, slider
-from track4d_ref.viz import PALETTE, birds_eye, object_colors, use_style
+from track4d_ref.viz import PALETTE, birds_eye, frame_strip, object_colors, use_style
 from track4d_ref.vlm import load_vlm
 use_style()
 
@@ -40,12 +40,12 @@ clip = load_clip(project_path('data_samples/street'))
 clip
 
 # %%
-figure, axes = plt.subplots(1, 4, figsize=(8, 1.6))
-for axis, frame in zip(axes, (0, 5, 10, 15)): axis.imshow(clip.view.frames[frame]); axis.axis('off'); axis.set_title(f'{clip.times_s[frame]:.2f} s', fontsize=8)
+frame_strip(clip, (0, 5, 10, 15))
 plt.show()
 
 # %%
-assert clip.frames_count == 16 and clip.view.depth_m.shape == clip.view.frames.shape[:3] and len(clip.objects) >= 2
+assert clip.frames_count == 16 and len(clip.objects) >= 2
+assert clip.view.depth_m.shape == clip.view.frames.shape[:3]          # a depth for every pixel
 
 # %% [markdown]
 # ## What slides, and what moves
@@ -70,14 +70,19 @@ assert np.allclose(visual_px[0], true_px[0])                          # both sta
 
 # %%
 centres_m = np.stack([each.centers_m for each in clip.objects], 1)    # (T, N, 3)
-tracks = [visual_track(clip.view.K, clip.view.w2c, centres_m)[0], true_motion_track(clip.view.K, clip.view.w2c, centres_m, 0)[0]]
-slider(lambda frame: motion_frame(clip, frame, *tracks, list(object_colors(clip).values())), clip.frames_count, start=15)
+tracks = [visual_track(clip.view.K, clip.view.w2c, centres_m)[0],
+          true_motion_track(clip.view.K, clip.view.w2c, centres_m, reference=0)[0]]
+colors = list(object_colors(clip).values())
+slider(lambda frame: motion_frame(clip, frame, *tracks, colors), clip.frames_count, start=15)
 
 # %% [markdown]
-# From above the difference is plain: the camera's path, and the paths of things.
+# From above the difference is plain. The camera's path is the row of cones (violet first, yellow last); a box is where a thing
+# is in the first frame, with a stroke towards its front; the line is where it goes.
 
 # %%
-figure, axis = plt.subplots(figsize=(5, 3.6)); birds_eye(axis, clip); plt.show()
+figure, axis = plt.subplots(figsize=(5, 3.6))
+birds_eye(axis, clip, names=True)
+plt.show()
 
 # %%
 assert np.ptp(clip.view.w2c[:, 0, 3]) > 0.5                           # the camera does move
@@ -89,9 +94,11 @@ assert np.ptp(clip.view.w2c[:, 0, 3]) > 0.5                           # the came
 # whatever is unclear is not asked.
 
 # %%
-sample = load_clip(sorted(path.parent for path in project_path('data_samples/clips').glob('*/clip.json'))[1])
+folders = sorted(path.parent for path in project_path('data_samples/clips').glob('*/clip.json'))
+sample = load_clip(folders[1])
 questions = ask_all(sample, np.random.default_rng(0), thresholds=load_thresholds('simulator'))
-for question in questions[:6]: print(f'{question.type}\n  {question.text}\n  → {question.meta.get("label", question.answer)}')
+for question in questions[:6]:
+    print(f'{question.type}\n  {question.text}\n  → {question.meta.get("label", question.answer)}')
 
 # %%
 sample
@@ -111,8 +118,9 @@ preset = load_preset('tiny')
 model, tokenizer = load_vlm(project_path('data_samples/tour_model'))
 unseen, pairs = list(simulate_clips(30, 4242, preset)), []
 for number, each in enumerate(unseen):
-    asked = ask_all(each, np.random.default_rng(number), ('camera_movement',), 1, style=Style(('choice',), ('caption',)))
-    pairs += [(example, records, each) for example, records in zip(*examples_from_questions(each, asked, preset))]
+    rng, style = np.random.default_rng(number), Style(('choice',), ('caption',))        # four options, things named in words
+    asked = ask_all(each, rng, ('camera_movement',), 1, style=style)
+    pairs += [(*pair, each) for pair in zip(*examples_from_questions(each, asked, preset))]
 said = [likeliest_answers(model, tokenizer, example, records)[0] for example, records, _ in pairs]
 right = [answer == records[0].answer for answer, (_, records, _) in zip(said, pairs)]
 print(f'{sum(right)} of {len(right)} right; chance is a quarter')
@@ -122,11 +130,15 @@ print(f'{sum(right)} of {len(right)} right; chance is a quarter')
 
 # %%
 example, records, each = pairs[2]
-turns = [({'role': 'user', 'content': free_prompt(records[0])}, {'role': 'assistant', 'content': choice}) for choice in records[0].choices]
-scores = text_logprobs(model, tokenizer, ClipExample('tour', example.videos, tuple(turns)))
+asked, choices = {'role': 'user', 'content': free_prompt(records[0])}, records[0].choices
+turns = tuple((asked, {'role': 'assistant', 'content': choice}) for choice in choices)
+chances = np.exp(text_logprobs(model, tokenizer, ClipExample('tour', example.videos, turns)))
 figure, axes = plt.subplots(1, 2, figsize=(8, 1.9), width_ratios=(2, 1.2))
-axes[0].imshow(np.concatenate(list(each.view.frames[[0, 2, 5, 7]]), 1)); axes[0].axis('off'); axes[0].set_title(records[0].question.split('\n')[0], fontsize=8)
-axes[1].barh(records[0].choices, np.exp(scores) / np.exp(scores).sum(), color=PALETTE[0]); axes[1].invert_yaxis(); axes[1].set(xlim=(0, 1)); plt.show()
+axes[0].imshow(np.concatenate(list(each.view.frames[[0, 2, 5, 7]]), 1)); axes[0].axis('off')
+axes[0].set_title(records[0].question.split('\n')[0], fontsize=8)
+axes[1].barh(choices, chances / chances.sum(), color=PALETTE[0]); axes[1].invert_yaxis()
+axes[1].set(xlim=(0, 1), xlabel='probability')
+plt.show()
 
 # %%
 assert sum(right) / len(right) > 0.5

@@ -297,8 +297,8 @@ def ground_axes(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     ahead = ahead / np.linalg.norm(ahead)
     return camera_center(clip.view.w2c[0]), np.stack([np.cross(ahead, clip.up), ahead])
 
-def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | None = None) -> Axes:
-    "The clip from above: footprints at `frame`, all paths, the first view's cameras as cones `cone_m` long."
+def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | None = None, names: bool = False) -> Axes:
+    "The clip from above: footprints at `frame`, all paths, the first view's cameras as cones `cone_m` long; captions if `names`."
     origin_m, axes = ground_axes(clip)
     def flat(xyz): return (xyz - origin_m) @ axes.T
     colors = object_colors(clip)
@@ -308,6 +308,7 @@ def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | 
         shown = frame if item.present[frame] else int(item.present.argmax())
         corners_m = transform(item.world_from_object[shown], item.corners_object_m)
         _footprint(axis, flat(corners_m), colors[item.id])
+        if names: axis.annotate(item.caption, flat(corners_m).max(0), (3, 0), textcoords='offset points', color=colors[item.id], fontsize=8)
     reach_m = np.ptp(np.concatenate([axis.dataLim.get_points(), [[0, 0]]]), axis=0).max()
     _camera_cones(axis, clip.view, flat, cone_m or 0.12 * reach_m)
     axis.set(xlabel='right (m)', ylabel='ahead (m)', aspect='equal')
@@ -342,7 +343,7 @@ def _camera_cones(axis: Axes, view: View, flat, cone_m: float) -> None:
 figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.9), width_ratios=(1.4, 1))
 show_frame(axes[0], view, 0, 'what the first camera sees', wash=0.2)
 for item in clip.objects: draw_box(axes[0], view, item, 0, colors[item.id], item.caption)
-birds_eye(axes[1], clip).set_title('the same from above')
+birds_eye(axes[1], clip, names=True).set_title('the same from above')
 plt.show()
 
 # %%

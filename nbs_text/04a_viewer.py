@@ -65,8 +65,8 @@ def slider(draw: Draw, count: int, name: str = 'frame', start: int = 0, dpi: int
     def png(index: int) -> bytes:
         if index not in drawn: drawn[index] = figure_png(draw(index), dpi)
         return drawn[index]
-    picture = ipywidgets.Image(value=png(start), format='png')
-    control = ipywidgets.IntSlider(value=start, min=0, max=count - 1, description=name)
+    picture = ipywidgets.Image(value=png(start), format='png', layout={'align_self': 'flex-start', 'max_width': '100%'})
+    control = ipywidgets.IntSlider(value=start, min=0, max=count - 1, description=name, layout={'width': '90%', 'max_width': '600px'})
     control.observe(lambda change: setattr(picture, 'value', png(change['new'])), names='value')
     return MovingPicture([picture, control])
 

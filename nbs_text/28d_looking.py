@@ -44,13 +44,14 @@ use_style()
 # %%
 #| export
 def clip_choices(brought: list[Path] = ()) -> dict[str, Path]:
-    "Names of clips and their folders: those in data_samples, and those that were named, alone or many in a folder."
+    "Names of clips and their folders: first those that were named, alone or many in a folder, then those in data_samples."
     found = {}
-    for root in (project_path('data_samples/street'), project_path('data_samples/clips'), *map(Path, brought)):
+    shipped = project_path('data_samples/street'), project_path('data_samples/clips')
+    for root in (*shipped, *map(Path, brought)):
         files = sorted({*root.glob('clip.json'), *root.glob('*/clip.json')})
         if not files: raise InputError(f'{root}: no clip folder here; make one with track4d data simulate or convert')
         found |= {file.parent.name if file.parent.name not in found else str(file.parent): file.parent for file in files}
-    return found
+    return dict(sorted(found.items(), key=lambda choice: any(choice[1].is_relative_to(root) for root in shipped)))
 
 def open_choice(folder: Path):
     "The clip of a folder; InputError if there is nothing to look at."
@@ -62,12 +63,15 @@ def open_choice(folder: Path):
 MARKS = ('track4d.json', 'adapter.json', 'config.json')
 
 def model_choices(brought: list[Path] = ()) -> dict[str, Path]:
-    "Names of checkpoints and their folders: those shipped in data_samples, and those that were named."
-    folders = [*sorted(project_path('data_samples').iterdir()), *map(Path, brought)]
-    for folder in folders[-len(brought):] if brought else ():
+    "Names of checkpoints and their folders: first those that were named, then the tour's model, then the others in data_samples."
+    shipped = sorted(project_path('data_samples').iterdir(), key=lambda folder: (folder.name != 'tour_model', folder.name))
+    for folder in map(Path, brought):
         if not any((folder / mark).is_file() for mark in MARKS):
             raise InputError(f'{folder}: no checkpoint (none of {", ".join(MARKS)}); name the folder of a saved model')
-    return {folder.name: folder for folder in folders if any((folder / mark).is_file() for mark in MARKS)}
+    found = {}
+    for folder in (*map(Path, brought), *shipped):
+        if any((folder / mark).is_file() for mark in MARKS): found.setdefault(folder.name, folder)
+    return found
 
 
 # %%
@@ -364,7 +368,7 @@ def plan_figure(clip, frame: int, pointed: Pointed | None = None, reply: Reply |
     if reply is not None and len(reply.xyz_m):
         places = flat(transform(invert_pose(clip.view.w2c[0]), reply.xyz_m))
         axis.plot(*places, color=INK, linewidth=1, linestyle=':', marker='X', markersize=7, zorder=8, label="the model's path")
-    birds_eye(axis, clip, frame)
+    birds_eye(axis, clip, frame, names=True)
     if axis.get_legend_handles_labels()[0]: axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     return figure
 

@@ -35,7 +35,6 @@ from IPython.display import Image
 from track4d_ref.commands import draw_terminal, run_command
 from track4d_ref.storage import project_path
 
-
 # %% [markdown]
 # ## The page
 #
@@ -45,6 +44,8 @@ from track4d_ref.storage import project_path
 
 # %%
 #| export
+KNOWN = {'tour_model': 'two minutes of questions', 'base_tiny': 'names things, no motion'}    # the shipped ones
+
 class Layout:
     "What stands where on the page; what happens on a click is the subclass's."
 
@@ -66,7 +67,8 @@ class Layout:
             ui.label('track4d').classes('text-2xl font-bold')
             ui.label('Look at a clip, point at something, ask.').classes('text-grey-7 grow')
             self.clip_box = self.tagged(ui.select(list(self.clips), label='clip', on_change=lambda e: self.open_clip(e.value)), 'clip').classes('w-64')
-            self.model_box = self.tagged(ui.select(list(self.models), label='model', value=next(iter(self.models), None)), 'model').classes('w-48')
+            named = {name: f'{name}: {KNOWN[name]}' if name in KNOWN else name for name in self.models}
+            self.model_box = self.tagged(ui.select(named, label='model', value=next(iter(named), None)), 'model').classes('w-72')
 
     def pictures(self) -> None:
         "Two pictures side by side and the time below them."
@@ -75,7 +77,7 @@ class Layout:
             for name, words in (('visual', 'Visual track: what the picture shows. Click on anything.'),
                                 ('true', 'True motion: the same point, seen by a camera that stays where it was.')):
                 with ui.column().classes('gap-1'):
-                    ui.label(words).classes('text-sm text-grey-8')
+                    setattr(self, f'{name}_words', ui.label(words).classes('text-sm text-grey-8'))
                     picture = ui.interactive_image(on_mouse=self.click, sanitize=False, cross=name == 'visual').classes('w-full rounded')
                     setattr(self, name, self.tagged(picture, name))
         with ui.row().classes('w-full items-center no-wrap gap-4'):
@@ -130,7 +132,7 @@ class Screen(Layout):
         try: found = clip_choices([Path(self.folder.value or '.')])
         except InputError as error: return self.ui.notify(str(error), type='negative')
         self.clips |= found
-        self.clip_box.set_options(list(self.clips), value=list(found)[-1])
+        self.clip_box.set_options(list(self.clips), value=next(iter(found)))
 
     def click(self, event) -> None:
         "Follow the point under the pointer; a click on the right picture means a pixel of the reference frame."
@@ -146,6 +148,7 @@ class Screen(Layout):
         reference = pointed.frame if pointed else 0
         self.visual.set_source(frame_uri(clip.view.frames[frame]))
         self.true.set_source(frame_uri(clip.view.frames[reference], wash=0.3))
+        self.true_words.text = f'True motion: the same point, seen by a camera that stays where it was in frame {reference}.'
         self.when.text = f'frame {frame}, {clip.times_s[frame] - clip.times_s[0]:.2f} s'
         self.plan.set_source(data_uri(figure_png(plan_figure(clip, frame, pointed, self.reply), 150)))
         if not pointed:
@@ -165,7 +168,7 @@ class Screen(Layout):
         try: self.reply = await run.io_bound(self.answer, name, text)
         except InputError as error: return self.ui.notify(str(error), type='negative')
         if (target := named_object(self.clip, text)) is not None:
-            self.pointed = point_at_object(self.clip, target, int(self.time.value))
+            self.pointed = point_at_object(self.clip, target, 0)            # from the start: that is where the two pictures differ most
         self.note(name, text)
         self.show()
 

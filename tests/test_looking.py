@@ -75,10 +75,11 @@ def test_choices_and_what_is_wrong_with_them(tmp_path):
     assert list(clip_choices())[0] == 'street' and len(clip_choices()) >= 5
     shutil.copytree(project_path('data_samples/street'), tmp_path / 'mine' / 'street')
     found = clip_choices([tmp_path / 'mine'])
+    assert next(iter(found)) == str(tmp_path / 'mine' / 'street')                                # one's own first
     assert found['street'] == project_path('data_samples/street') and open_choice(found[str(tmp_path / 'mine' / 'street')]).frames_count == 16
     with pytest.raises(InputError, match='no clip folder here'): clip_choices([tmp_path / 'nowhere'])
     with pytest.raises(InputError, match='no checkpoint'): model_choices([tmp_path])
-    assert 'tour_model' in model_choices() and 'vision_tiny' not in model_choices()
+    assert next(iter(model_choices())) == 'tour_model' and 'vision_tiny' not in model_choices()
 
 
 def test_the_shipped_model_answers_the_suggested_questions(street):
@@ -96,6 +97,7 @@ def test_a_model_with_a_decoder_returns_places_and_keeps_its_state(street, tmp_p
     preset = load_preset('tiny')
     model = Track4D(*load_vlm(project_path('data_samples/tour_model')))
     save_track4d(model, tmp_path / 'track4d')
+    assert next(iter(model_choices([tmp_path / 'track4d']))) == 'track4d'
     talker = load_talker(model_choices([tmp_path / 'track4d'])['track4d'], preset)
     assert isinstance(talker, Track4DTalker)
     first = talker(street, 'Follow the black car from 0 s to 1.5 s.')

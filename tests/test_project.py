@@ -136,6 +136,15 @@ def test_saved_outputs_are_clean(path):
         assert [output.ename for output in cell.outputs if output.output_type == 'error'] == []
 
 
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=name_of)
+def test_notebook_opens_without_a_question(path):
+    """JupyterLab asks which kernel to take where none is named; bars of progress leave nothing to see in a saved notebook."""
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.get('kernelspec', {}).get('name') == 'python3' and 'jupytext' not in notebook.metadata
+    shown = [output.data for cell in notebook.cells if cell.cell_type == 'code' for output in cell.outputs if 'data' in output]
+    assert all('image/png' in data for data in shown if 'application/vnd.jupyter.widget-view+json' in data)
+
+
 # --- the front page ---------------------------------------------------------------------------------------------------
 
 def readme_blocks() -> list[str]:
@@ -194,6 +203,40 @@ def test_commands_named_in_texts_exist():
             if command is None: unknown.append(f'{page}: track4d {words}')
             elif hasattr(command, 'commands') and rest and rest[0] not in command.commands: unknown.append(f'{page}: track4d {words}')
     assert checked > 20 and unknown == []
+
+
+FOREIGN_FILES = {'extrinsic.txt', 'rgb.txt', 'depth.txt', 'groundtruth.txt', 'utils.py', 'results/NAME_PRESET.json'}   # of data sets, of others
+
+
+def texts() -> dict[str, str]:
+    """What a person reads: the pages, and the prose of the notebooks."""
+    pages = {name: (ROOT / name).read_text() for name in ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'PAPER_MAP.md', 'LOG.md')}
+    return pages | {path.name: '\n'.join(cell.source for cell in cells(path, 'markdown')) for path in NOTEBOOKS}
+
+
+def missing_names(text: str) -> list[str]:
+    """Files, modules and functions that a text names in `code` and that are not there."""
+    files = re.findall(r'`((?:track4d_ref|tests|tools|benchmarks|results|nbs|nbs_text|docs|data_samples)/[\w./*-]+)`', text)
+    files += re.findall(r'`([\w-]+\.(?:py|ini|toml|md|txt|ipynb))`', text)
+    wrong = [name for name in files if name not in FOREIGN_FILES and not [*ROOT.glob(name.rstrip('/')), *ROOT.glob(f'*/{name}')]]
+    wrong += [f'track4d_ref.{name}' for name in re.findall(r'`[^`\n]*\btrack4d_ref\.(\w+)', text) if not (ROOT / 'track4d_ref' / f'{name}.py').exists()]
+    for module, name in re.findall(r'`(\w+)\.(\w+)`', text):
+        file = ROOT / 'track4d_ref' / f'{module}.py'
+        if name != 'jsonl' and file.exists() and not re.search(rf'\b{name}\b', file.read_text()): wrong.append(f'{module}.{name}')
+    return wrong
+
+
+def test_files_modules_and_functions_named_in_texts_exist():
+    assert {page: wrong for page, text in texts().items() if (wrong := missing_names(text))} == {}
+    assert missing_names('`tests/test_gone.py`, `nbs/99_gone.ipynb`, `gone.py`, `track4d_ref.gone`, `cameras.gone`, `cameras.project`') \
+        == ['tests/test_gone.py', 'nbs/99_gone.ipynb', 'gone.py', 'track4d_ref.gone', 'cameras.gone']
+
+
+def test_anchors_and_web_addresses():
+    for page, text in texts().items():
+        slugs = {re.sub(r'[^\w -]', '', title.lower()).strip().replace(' ', '-') for title in re.findall(r'^#+ (.+)', text, re.M)}
+        assert [anchor for anchor in re.findall(r'\]\(#([^)]+)\)', text) if anchor not in slugs] == [], page
+        assert [link for link in re.findall(r'\]\((http[^)\s]+)\)', text) if not re.fullmatch(r'https://[\w.-]+\.\w+(/\S*)?', link)] == [], page
 
 
 def test_readme_map_names_every_notebook():

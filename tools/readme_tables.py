@@ -68,6 +68,10 @@ def results_table() -> str:
     line = lambda finding, number, name, seed: rows.append(f'| {finding} | {number} | {seed} | [{name}](results/{name}.json) |')
     line('camera movement after two CPU minutes, held-out clips', f'{seen["accuracy"]:.1f} % (blind {seen["blind"]:.1f} %)', 'tour_tiny', 0)
     line('KITTI 0001: standing objects, visual against true motion', f'{kitti["median_visual_px"]:.0f} px against {kitti["median_true_motion_px"]:.1f} px', 'tour_tiny', 0)
+    drawn = read('benchmark_simulator')['extra']
+    speed = {row['name']: row['clips_per_s'] for row in drawn['rows']}
+    line('simulator, 8 frames of 112 × 112 on two cores: one sample per pixel; with smoothing, the default',
+         f'{speed["track4d_ref, no antialiasing"]:.0f} clips/s, {drawn["ratios"]["track4d_ref, no antialiasing"]["wall"]:.1f}× the fastest other; {speed["track4d_ref"]:.0f}, {drawn["ratios"]["track4d_ref"]["wall"]:.1f}×', 'benchmark_simulator', 0)
     for path in sorted((ROOT / 'results').glob('benchmark_grpo_*.json')):
         stored = read(path.stem)
         line(f'GRPO with a shared video prefix, {path.stem.removeprefix("benchmark_grpo_").replace("_", " ")}',

@@ -160,8 +160,8 @@ def ground_axes(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     ahead = ahead / np.linalg.norm(ahead)
     return camera_center(clip.view.w2c[0]), np.stack([np.cross(ahead, clip.up), ahead])
 
-def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | None = None) -> Axes:
-    "The clip from above: footprints at `frame`, all paths, the first view's cameras as cones `cone_m` long."
+def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | None = None, names: bool = False) -> Axes:
+    "The clip from above: footprints at `frame`, all paths, the first view's cameras as cones `cone_m` long; captions if `names`."
     origin_m, axes = ground_axes(clip)
     def flat(xyz): return (xyz - origin_m) @ axes.T
     colors = object_colors(clip)
@@ -171,6 +171,7 @@ def birds_eye(axis: Axes, clip: Clip, frame: int = 0, ids=None, cone_m: float | 
         shown = frame if item.present[frame] else int(item.present.argmax())
         corners_m = transform(item.world_from_object[shown], item.corners_object_m)
         _footprint(axis, flat(corners_m), colors[item.id])
+        if names: axis.annotate(item.caption, flat(corners_m).max(0), (3, 0), textcoords='offset points', color=colors[item.id], fontsize=8)
     reach_m = np.ptp(np.concatenate([axis.dataLim.get_points(), [[0, 0]]]), axis=0).max()
     _camera_cones(axis, clip.view, flat, cone_m or 0.12 * reach_m)
     axis.set(xlabel='right (m)', ylabel='ahead (m)', aspect='equal')
