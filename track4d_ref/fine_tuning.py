@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 from .clip_sets import NAMES, ClipSet, Mixture, draw_example
 from .evaluation import answer_row, answers_of
 from .examples import blinded, examples_from_files
-from .packing import collate, pack, packed_loss, visual_features
+from .packing import collate, naming_loss, packed_loss, visual_features
 from .presets import Preset
 from .scoring import score_rows
 from .sft import TrainPlan, TrainState, load_checkpoint, make_optimizers, save_checkpoint, schedule, write_log
+from .slideshows import pack_lesson
 from .storage import InputError
 from .vlm import bare_model
 
@@ -76,18 +77,20 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
     "Gradients of one step; mean loss per question and the number of questions."
     rng = np.random.default_rng([plan.seed, step])
     chosen = rng.choice(len(data), plan.videos, replace=len(data) < plan.videos)
-    drawn = [draw_example(data, int(k), plan.mixture, plan.questions, rng, spacing_s)[0] for k in chosen]
-    kept = [(int(k), blinded(one) if plan.way == 'blind' else one) for k, one in zip(chosen, drawn) if one.dialogues]
-    questions, ids, total = sum(len(one.dialogues) for _, one in kept), name_ids(tokenizer), 0.0
+    drawn = [(int(k), *draw_example(data, int(k), plan.mixture, plan.questions, rng, spacing_s)) for k in chosen]
+    kept = [(k, blinded(one) if plan.way == 'blind' else one, [line['hint'] for line in lines]) for k, one, lines in drawn if lines]
+    questions, ids, total = sum(len(one.dialogues) for _, one, _ in kept), name_ids(tokenizer), 0.0
     for part in np.array_split(np.arange(len(kept)), plan.parts):
         examples = [kept[k][1] for k in part]
-        batch = collate(model, [pack(model, tokenizer, one) for one in examples], examples, tokenizer.pad_token_id)
+        rows = [pack_lesson(model, tokenizer, *kept[k][1:]) for k in part]
+        batch = collate(model, rows, examples, tokenizer.pad_token_id)
         seen = visual_features(model, batch)
         loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
         total += loss.item()
         if plan.naming and seen is not None:
             words = torch.as_tensor(np.concatenate([data.words[kept[k][0]] for k in part]), dtype=torch.float32)
-            loss = loss + plan.naming * len(part) / len(kept) * token_naming_loss(model, seen, words, ids)
+            things, motion = token_naming_loss(model, seen, words, ids) * len(part), naming_loss(model, batch, seen)
+            loss = loss + plan.naming * (things + motion) / len(kept)
         loss.backward()
     return total, questions
 
