@@ -150,7 +150,7 @@ class BasePlan:
     seed: int = 0
 
 # until this share of stage two: captions per picture, questions, share of terse ones, their forms, share of steps with whole clips
-LESSONS = ((0.15, 4, 4, 1.0, ('free',), 0.0), (0.5, 1, 8, 0.9, FORMS, 0.0), (0.75, 1, 7, 0.4, FORMS, 0.1), (1.0, 1, 7, 0.2, FORMS, 0.2))
+LESSONS = ((0.3, 4, 4, 1.0, ('free',), 0.0), (0.55, 1, 8, 0.9, FORMS, 0.0), (0.8, 1, 7, 0.4, FORMS, 0.1), (1.0, 1, 7, 0.2, FORMS, 0.2))
 
 # %% ../nbs/22e_base.ipynb #e5388113
 def draw_lesson(model, tokenizer, data: BaseClips, lesson: tuple, pairs: int, preset: Preset,
