@@ -23,6 +23,7 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from track4d_ref.packing import ClipExample, PackedClip, pack
 from track4d_ref.patches import PatchLayout, Video
@@ -30,6 +31,7 @@ from track4d_ref.references import CIRCLE_COLORS, draw_circle
 from track4d_ref.single_frames import COLORS, FACTS, KINDS, Picture, PictureQuestion, ask_picture
 from track4d_ref.storage import InputError
 from track4d_ref.tokens import IGNORE
+from track4d_ref.vlm import bare_model
 
 # %%
 import matplotlib.pyplot as plt
@@ -136,6 +138,12 @@ def cell_names(picture: Picture, layout: PatchLayout = PatchLayout()) -> np.ndar
         for word in caption.split(): shares[..., NAMES.index(word)] += cover(picture.instances == id) / 2
     shares[..., -1] = 1 - shares[..., :-1].sum(-1)
     return shares.reshape(-1, len(NAMES))
+
+def token_naming_loss(model, seen: torch.Tensor, names: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    "Cross-entropy of visual tokens (N, width), read through the word table, against shares (N, names) of what they cover."
+    told = bare_model(model).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:])).log_softmax(-1)[:, ids]
+    weights = torch.where(names[:, -1] < 0.98, 1.0, 0.2)
+    return -(weights[:, None] * names * told).sum() / weights.sum()
 
 
 # %%

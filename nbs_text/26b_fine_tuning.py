@@ -32,7 +32,7 @@ from track4d_ref.packing import collate, naming_loss, packed_loss, visual_featur
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import score_rows
 from track4d_ref.sft import TrainPlan, TrainState, load_checkpoint, make_optimizers, save_checkpoint, schedule, write_log
-from track4d_ref.slideshows import pack_lesson
+from track4d_ref.slideshows import pack_lesson, token_naming_loss
 from track4d_ref.storage import InputError
 from track4d_ref.vlm import bare_model
 
@@ -141,12 +141,6 @@ assert torch.equal(answer_logits(wrapped, tokenizer, [without_answers(example)])
 def name_ids(tokenizer) -> torch.Tensor:
     "Token ids (names,) of the words of `NAMES` with a leading blank: the first piece where a word has several."
     return torch.tensor([tokenizer(f' {name}', add_special_tokens=False).input_ids[0] for name in NAMES])
-
-def token_naming_loss(model, seen: torch.Tensor, words: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    "Mean cross-entropy of visual tokens (N, width), read through the word table, against shares (N, names); empty cells count a fifth."
-    told = bare_model(model).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:])).log_softmax(-1)[:, ids]
-    weights = torch.where(words[:, -1] < 0.98, 1.0, 0.2)
-    return -(weights[:, None] * words * told).sum() / weights.sum()
 
 def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: int, spacing_s: float) -> tuple[float, int]:
     "Gradients of one step; mean loss per question and the number of questions."

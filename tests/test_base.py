@@ -3,12 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from track4d_ref.base import (LESSONS, BasePlan, corpus, draw_lesson, keep_base_clips, name_ids, picture_rows, share_spellings, token_naming_loss,
-                              train_stages)
+from track4d_ref.base import (LESSONS, BasePlan, corpus, draw_lesson, keep_base_clips, name_ids, picture_rows, share_spellings, train_stages)
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip, simulate_clips
 from track4d_ref.single_frames import FACTS, Picture, ask_picture, pictures_of
-from track4d_ref.slideshows import NAMES, caption_dialogues, cell_names, pack_lesson, slideshow
+from track4d_ref.slideshows import NAMES, caption_dialogues, cell_names, pack_lesson, slideshow, token_naming_loss
 from track4d_ref.packing import pack
 from track4d_ref.storage import InputError, project_path
 from track4d_ref.templates import LETTERS
