@@ -7,8 +7,7 @@
 
 # %% [markdown]
 # #| export
-# A *picture* is one frame with its instance map; a *slideshow* is a video of unrelated pictures, each shown for one pair of
-# frames. Nothing moves in either, so a model that learns from them has never seen motion.
+# A *picture* is one frame with its instance map. Whatever is asked about it, one frame answers it.
 
 # %% [markdown]
 # * **What** the questions an off-the-shelf model can answer before it has ever been asked about motion
@@ -27,9 +26,7 @@ from functools import partial
 import numpy as np
 
 from track4d_ref.clips import Clip
-from track4d_ref.packing import ClipExample
-from track4d_ref.patches import PatchLayout, Video
-from track4d_ref.references import CIRCLE_COLORS, distinct_color, draw_circle, point_text
+from track4d_ref.references import distinct_color, point_text
 from track4d_ref.storage import InputError
 from track4d_ref.templates import LETTERS, prompt_text, sentence
 
@@ -143,7 +140,7 @@ class PictureFact:
     "A question about things (0, 1 or 2 of them, named {a} and {b}) with the true answer and wrong ones, likeliest first."
     kind: str
     things: tuple[Thing, ...]
-    texts: tuple[str, ...]                  # phrasings
+    texts: tuple[str, ...]                  # phrasings, the first one terse
     claim: str                              # statement with {option}
     answer: str
     wrong: tuple[str, ...]
@@ -163,21 +160,21 @@ def color_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     "What colour is {a}?"
     a = things[int(rng.integers(len(things)))]
     wrong = _confused(a.color, (thing.color for thing in things), COLORS, rng)
-    texts = ('What colour is {a}?', 'Which colour does {a} have?', 'Name the colour of {a}.', 'Of what colour is {a}?')
+    texts = ('colour of {a}?', 'What colour is {a}?', 'Which colour does {a} have?', 'Name the colour of {a}.', 'Of what colour is {a}?')
     return PictureFact('color', (a,), texts, '{a} is {option}', a.color, wrong)
 
 def kind_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
     "What sort of thing is {a}?"
     a = things[int(rng.integers(len(things)))]
     wrong = _confused(a.kind, (thing.kind for thing in things), KINDS, rng)
-    texts = ('What kind of thing is {a}?', 'What is {a}?', 'Which kind of object is {a}?', 'Say what {a} is.')
+    texts = ('kind of {a}?', 'What kind of thing is {a}?', 'Name the kind of {a}.', 'Which kind of object is {a}?', 'Of what kind is {a}?')
     return PictureFact('kind', (a,), texts, '{a} is a {option}', a.kind, wrong)
 
 def thing_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
     "Colour and kind of {a}."
     a = things[int(rng.integers(len(things)))]
     wrong = _confused(a.caption, (thing.caption for thing in things), _captions(), rng)
-    texts = ('What is {a}?', 'Which thing is {a}?', 'Describe {a}.', 'Name {a}.')
+    texts = ('thing: {a}?', 'What is {a}, with its colour?', 'Which thing is {a}?', 'Describe {a}.', 'Name {a} with its colour.')
     return PictureFact('thing', (a,), texts, '{a} is a {option}', a.caption, wrong)
 
 def present_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
@@ -185,7 +182,7 @@ def present_fact(things: list[Thing], size, rng: np.random.Generator) -> Picture
     a = things[int(rng.integers(len(things)))]
     absent = [word for word in _captions() if word not in {thing.caption for thing in things}]
     alike = [word for word in absent if any(part in word.split() for thing in things for part in (thing.color, thing.kind))]
-    texts = ('What can be seen?', 'Which of these is in the picture?', 'Which thing is there?', 'What does the picture show?')
+    texts = ('which is seen?', 'What can be seen?', 'Which of these is in the picture?', 'Which thing is there?', 'What does the picture show?')
     return PictureFact('present', (), texts, 'there is a {option} in the picture', a.caption, _confused(a.caption, alike, absent, rng))
 
 
@@ -200,7 +197,7 @@ def place_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     if not things: return None
     a = things[int(rng.integers(len(things)))]
     corner = CORNERS[2 * (a.uv_px[1] > size[1] / 2) + (a.uv_px[0] > size[0] / 2)]
-    texts = ('Where in the picture is {a}?', 'In which part of the picture is {a}?', 'Which quarter holds {a}?', 'Give its place: {a}.')
+    texts = ('place of {a}?', 'Where in the picture is {a}?', 'In which part of the picture is {a}?', 'Which quarter holds {a}?', 'Give its place: {a}.')
     return PictureFact('place', (a,), texts, '{a} is in the {option} of the picture', corner, _confused(corner, (), CORNERS, rng))
 
 def pair_fact(kind: str, words: tuple[str, str], axis: int, things: list[Thing], size, rng: np.random.Generator) -> PictureFact | None:
@@ -212,7 +209,7 @@ def pair_fact(kind: str, words: tuple[str, str], axis: int, things: list[Thing],
     way = int(rng.integers(2))
     answer = '{a}' if (a.uv_px[axis] < b.uv_px[axis]) == (way == 0) else '{b}'
     texts = tuple(text.format(word=words[way], a='{a}', b='{b}') for text in
-                  ('Which is {word} in the picture, {a} or {b}?', 'Which of the two is {word}: {a} or {b}?',
+                  ('{word}: {a} or {b}?', 'Which is {word} in the picture, {a} or {b}?', 'Which of the two is {word}: {a} or {b}?',
                    'Of {a} and {b}, which is {word}?', 'Compare {a} and {b}. Which is {word} in the picture?'))
     return PictureFact(kind, (a, b), texts, '{option} is ' + words[way] + ' than {other}', answer, ('{b}' if answer == '{a}' else '{a}',))
 
@@ -223,7 +220,7 @@ def count_fact(things: list[Thing], size, rng: np.random.Generator) -> PictureFa
     "How many things are there?"
     if not 1 <= len(things) <= 5: return None
     numbers, truth = [str(k) for k in range(1, 6)], str(len(things))
-    texts = ('How many things are there?', 'Count the objects.', 'How many objects does the picture show?', 'How many objects can be seen?')
+    texts = ('how many?', 'How many things are there?', 'Count the objects.', 'How many objects does the picture show?', 'How many objects can be seen?')
     return PictureFact('count', (), texts, 'the number of objects is {option}', truth, _confused(truth, (), numbers, rng))
 
 FACTS: dict[str, Callable] = dict(color=color_fact, kind=kind_fact, thing=thing_fact, present=present_fact, place=place_fact,
@@ -234,7 +231,7 @@ FACTS: dict[str, Callable] = dict(color=color_fact, kind=kind_fact, thing=thing_
 rng = np.random.default_rng(0)
 found = {name: find(first.things, (112, 112), rng) for name, find in FACTS.items()}
 for name, fact in found.items():
-    if fact: print(f'{name:8s} {fact.texts[0]:45s} -> {fact.answer}')
+    if fact: print(f'{name:8s} {fact.texts[1]:45s} -> {fact.answer}')
 assert all(fact is None or fact.answer not in fact.wrong for fact in found.values())
 
 
@@ -245,7 +242,9 @@ assert all(fact is None or fact.answer not in fact.wrong for fact in found.value
 # referred to as 4D questions do it: by caption (only if the caption is unique in the picture), by a pixel, or by a circle that
 # is drawn. The caption must not give the answer away: who asks for the colour says only the kind ("the ball"), who asks for the kind
 # only the colour ("the red object"), and who asks for both says neither.
-# In a slideshow every question names its frame.
+# In a video of several pictures every question names its frame. A *terse* question ("colour of the ball?") asks the same in a third
+# of the words. A *hint* says where in the prompt the truth could be told, which notebook
+# [`22da_slideshows`](22da_slideshows.ipynb) uses for teaching.
 
 # %%
 #| export
@@ -259,6 +258,7 @@ class PictureQuestion:
     answer: str
     frame: int
     circles: tuple[tuple[float, float, float, str], ...] = ()
+    hint: tuple[int, str] | None = None      # (character of the prompt, what is true there), see below
 
 def usable_modes(picture: Picture, thing: Thing, kind: str, modes) -> list[str]:
     "The ways in which a question of this kind may refer to a thing: by caption only if that is unique and gives nothing away."
@@ -266,42 +266,50 @@ def usable_modes(picture: Picture, thing: Thing, kind: str, modes) -> list[str]:
     named = {'color': alone('kind'), 'kind': alone('color'), 'thing': False}.get(kind, alone('caption'))
     return [mode for mode in modes if mode != 'caption' or named]
 
-def _refer(picture: Picture, thing: Thing, kind: str, frame: int, modes, taken, rng: np.random.Generator):
+def _refer(picture: Picture, thing: Thing, kind: str, when: str, modes, taken, rng: np.random.Generator):
     "A phrase for a thing and the circle it needs, if any."
     usable = usable_modes(picture, thing, kind, modes)
     mode = usable[int(rng.integers(len(usable)))]
     words = {'color': f'the {thing.kind}', 'kind': f'the {thing.color} object'}
     if mode == 'caption': return words.get(kind, f'the {thing.caption}'), None
     height, width = picture.instances.shape
-    if mode == 'pixel': return f'the object at {point_text((thing.uv_px[0] / width, thing.uv_px[1] / height))} in frame {frame}', None
+    if mode == 'pixel': return f'the object at {point_text((thing.uv_px[0] / width, thing.uv_px[1] / height))}{when}', None
     color = distinct_color(picture.frame, np.array(thing.uv_px), thing.radius_px, rng, taken)
-    return f'the object in the {color} circle in frame {frame}', (*thing.uv_px, thing.radius_px, color)
+    return f'the object in the {color} circle{when}', (*thing.uv_px, thing.radius_px, color)
 
 
 # %%
 #| export
-def _claim(fact: PictureFact, slots: dict, rng: np.random.Generator) -> tuple[str, str]:
-    "A claim that is true half of the time, and Yes or No."
+def _claim(fact: PictureFact, slots: dict, terse: bool, rng: np.random.Generator) -> tuple[str, str, str]:
+    "A claim that is true half of the time, Yes or No, and what it states."
     true = bool(rng.random() < 0.5)
     option = fact.answer if true else fact.wrong[0]
     other = slots.get('b', '') if option == '{a}' else slots.get('a', '')
     stated = fact.claim.format(**slots, option=option.format(**slots), other=other)
+    if terse: return f'{stated}?', 'Yes' if true else 'No', option.format(**slots)
     wrapper = ('Is it right that {}?', 'Is this statement true: {}?', 'Would you say that {}?', 'Check this claim: {}. Does it hold?')
-    return wrapper[int(rng.integers(len(wrapper)))].format(stated), 'Yes' if true else 'No'
+    return wrapper[int(rng.integers(len(wrapper)))].format(stated), 'Yes' if true else 'No', option.format(**slots)
+
+def _hint(fact: PictureFact, slots: dict, stem: str, stated: str) -> tuple[int, str] | None:
+    "The character of the prompt at which the truth could be said, and the truth; None where no name says it there."
+    truth = fact.answer.format(**slots).removeprefix('the ')
+    if fact.kind == 'present' or truth.startswith('object') or (stated and fact.answer.startswith('{')): return None
+    return (stem.rindex(stated) if stated else len(stem) + 1), truth
 
 
 # %%
 #| export
 def phrase_picture_fact(picture: Picture, fact: PictureFact, form: str, frame: int, named_frame: bool, modes,
-                        rng: np.random.Generator) -> PictureQuestion:
+                        rng: np.random.Generator, terse: bool = False) -> PictureQuestion:
     "Write a fact as a question of this form about this frame of a video."
-    circles, slots = [], {}
+    circles, slots, when = [], {}, '' if terse else f' in frame {frame}'
     for slot, thing in zip('ab', fact.things):
-        phrase, circle = _refer(picture, thing, fact.kind, frame, modes, [c[3] for c in circles], rng)
+        phrase, circle = _refer(picture, thing, fact.kind, when, modes, [c[3] for c in circles], rng)
         slots[slot] = phrase
         if circle: circles.append(circle)
-    if form == 'yes_no': text, answer = _claim(fact, slots, rng)
-    else: text, answer = fact.texts[int(rng.integers(len(fact.texts)))].format(**slots), fact.answer.format(**slots)
+    stated = ''
+    if form == 'yes_no': text, answer, stated = _claim(fact, slots, terse, rng)
+    else: text, answer = fact.texts[0 if terse else int(rng.integers(1, len(fact.texts)))].format(**slots), fact.answer.format(**slots)
     choices = ()
     if form == 'choice':
         options = [fact.answer, *fact.wrong[:3]]
@@ -309,15 +317,18 @@ def phrase_picture_fact(picture: Picture, fact: PictureFact, form: str, frame: i
         choices = tuple(options[k].format(**slots) for k in order)
         answer = LETTERS[int(np.argmin(order))]
     if named_frame and f'in frame {frame}' not in text: text = f'In frame {frame}: {text[:1].lower()}{text[1:]}'
-    return PictureQuestion(fact.kind, form, prompt_text(sentence(text), choices, form), choices, answer, frame, tuple(circles))
+    stem = text if terse else sentence(text)
+    prompt = prompt_text(stem, choices, form)
+    if terse: prompt = prompt.rpartition('\n')[0]                      # without the instruction
+    return PictureQuestion(fact.kind, form, prompt, choices, answer, frame, tuple(circles), _hint(fact, slots, stem, stated))
 
 
 # %%
 #| export
 def ask_picture(picture: Picture, rng: np.random.Generator, count: int, frame: int = 0, named_frame: bool = False,
                 circled: bool = False, forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS),
-                modes=('caption', 'pixel')) -> list[PictureQuestion]:
-    "`count` different questions on a picture; with `circled` one of them refers by a circle that must be drawn."
+                modes=('caption', 'pixel'), terse: float = 0.0) -> list[PictureQuestion]:
+    "`count` different questions on a picture, a share `terse` of them short; with `circled` one refers by a circle that must be drawn."
     things, size, questions = picture.things, picture.instances.shape[::-1], {}
     if not things: return []
     for attempt in range(4 * count):
@@ -325,8 +336,10 @@ def ask_picture(picture: Picture, rng: np.random.Generator, count: int, frame: i
         kind = 'thing' if circled and not attempt else kinds[int(rng.integers(len(kinds)))]
         fact = FACTS[kind](things, size, rng)
         allowed = ('circle',) if circled and not attempt else modes
+        form = forms[int(rng.integers(len(forms)))]
         if fact is None or not all(usable_modes(picture, thing, kind, allowed) for thing in fact.things): continue
-        question = phrase_picture_fact(picture, fact, forms[int(rng.integers(len(forms)))], frame, named_frame, allowed, rng)
+        if (kind, form) == ('present', 'free'): continue                # several answers would be right
+        question = phrase_picture_fact(picture, fact, form, frame, named_frame, allowed, rng, rng.random() < terse)
         questions.setdefault(question.prompt, question)
     return list(questions.values())
 
@@ -336,46 +349,14 @@ questions = ask_picture(first, np.random.default_rng(1), 9, frame=2, named_frame
 for question in questions[:4]: print(question.prompt.replace('\n', ' | '), '->', question.answer)
 assert len({question.prompt for question in questions}) == len(questions) == 9
 
-
-# %% [markdown]
-# ## Slideshows
-#
-# One video = one picture shown all the time, or several unrelated pictures, each for the same number of frames. Between
-# two pictures everything changes at once, so nothing about motion can be learned from it, but "in frame 5" can.
-
 # %%
-#| export
-def slideshow(pictures: list[Picture], pairs: int, questions: int, rng: np.random.Generator, seconds_per_frame: float = 0.25,
-              forms=('choice', 'yes_no', 'free'), kinds=tuple(FACTS),
-              modes=('caption', 'pixel', 'circle')) -> tuple[ClipExample, list[PictureQuestion]]:
-    """A video of `pairs` pairs of frames that shows these pictures in equal parts, with about `questions` questions.
-
-    InputError if the pairs cannot be shared out evenly."""
-    if pairs % len(pictures): raise InputError(f'{len(pictures)} pictures cannot share {pairs} pairs of frames; use a divisor')
-    hold, asked = 2 * pairs // len(pictures), []
-    frames = np.repeat(np.stack([picture.frame for picture in pictures]), hold, 0)            # (2 pairs, H, W, 3)
-    for number, picture in enumerate(pictures):
-        frame = number * hold + int(rng.integers(hold))
-        circled = 'circle' in modes and bool(rng.random() < 0.5)
-        asked += ask_picture(picture, rng, max(questions // len(pictures), 1), frame, len(pictures) > 1, circled, forms, kinds,
-                             [mode for mode in modes if mode != 'circle'])
-    for question in asked:
-        for u, v, radius_px, color in question.circles: draw_circle(frames[question.frame], np.array((u, v)), radius_px, CIRCLE_COLORS[color])
-    dialogues = tuple(({'role': 'user', 'content': question.prompt}, {'role': 'assistant', 'content': question.answer}) for question in asked)
-    name = '+'.join(picture.name for picture in pictures)
-    return ClipExample(name, (Video(name, frames, seconds_per_frame),), dialogues), asked
-
-
-# %%
-example, asked = slideshow(pictures[::2], 4, 8, np.random.default_rng(3))
-figure, axes = plt.subplots(1, 4, figsize=(7.5, 2.9))
-for axis, number in zip(axes, range(4)):
-    question = asked[2 * number]
-    axis.imshow(example.videos[0].frames[question.frame]); axis.axis('off')
-    words = question.prompt.split('\n')[0]
-    axis.set_title('\n'.join(words[k:k + 30] for k in range(0, len(words), 30)) + f'\n→ {question.answer}', fontsize=6, loc='left')
-plt.show()
-assert example.videos[0].frames.shape == (8, 112, 112, 3) and len(example.dialogues) == len(asked)
+rng, lengths = np.random.default_rng(5), {}
+for terse in (0.0, 1.0):
+    lengths[terse] = [len(question.prompt.split()) for picture in pictures * 6 for question in ask_picture(picture, rng, 8, terse=terse)]
+figure, axis = plt.subplots(figsize=(5, 1.6))
+axis.hist(list(lengths.values()), bins=range(0, 46, 3), density=True, color=PALETTE[:2], label=['full', 'terse'])
+axis.set(xlabel='words of a question', yticks=[]); axis.legend(fontsize=7); plt.show()
+assert np.mean(lengths[1.0]) < 0.6 * np.mean(lengths[0.0])
 
 # %% [markdown]
 # The answers are balanced by construction; what the wording alone gives away is measured on many questions, by guessing the
@@ -393,70 +374,9 @@ plt.show()
 assert all(abs(np.mean([answer == 'Yes' for answer in shares['yes_no']]) - 0.5) < 0.1 for _ in (0,))
 
 # %% [markdown]
-# ## Captions
-#
-# A caption names all things of a picture in random order, each as "red ball", "ball red", or with its place. It is the densest
-# lesson in binding: after "red" exactly one kind is right, after a place exactly one colour.
-
-# %%
-#| export
-CAPTIONS = {'Name the things.': '{color} {kind}', 'Name the kinds and colours.': '{kind} {color}',       # instruction → how a thing is written
-            'Name the things with their places.': '{color} {kind} {place}', 'Name places with their things.': '{place} {color} {kind}'}
-
-def caption_dialogues(picture: Picture, rng: np.random.Generator, count: int = 4) -> tuple[tuple[dict, ...], ...]:
-    "`count` of the four captions of a picture as dialogues; () if nothing can be seen."
-    things, (height, width) = picture.things, picture.instances.shape
-    if not things: return ()
-    dialogues = []
-    for instruction in rng.permutation(list(CAPTIONS))[:count]:
-        ordered = [things[k] for k in rng.permutation(len(things))]
-        places = [f'({thing.uv_px[0] / width:.2f}, {thing.uv_px[1] / height:.2f})' for thing in ordered]
-        told = ', '.join(CAPTIONS[instruction].format(color=thing.color, kind=thing.kind, place=place) for thing, place in zip(ordered, places))
-        dialogues.append(({'role': 'user', 'content': str(instruction)}, {'role': 'assistant', 'content': told}))
-    return tuple(dialogues)
-
-
-# %%
-for asked, told in caption_dialogues(first, np.random.default_rng(2)): print(asked['content'], '->', told['content'])
-assert all(thing.color in told['content'] for _, told in caption_dialogues(first, rng) for thing in first.things)
-
-# %% [markdown]
-# ## What every token should be called
-#
-# A visual token covers a cell of 28 × 28 pixels. The words for what it covers, weighted by the share of the cell, are a target
-# for the token itself: read through the model's own word table, it must say them (notebook [`22e_base`](22e_base.ipynb)).
-# Half of a thing's share goes to its colour, half to its kind; the rest of the cell is "nothing".
-
-# %%
-#| export
-NAMES = (*COLORS, *KINDS, 'nothing')
-
-def cell_names(picture: Picture, layout: PatchLayout = PatchLayout()) -> np.ndarray:
-    "Shares of NAMES (rows * columns, names) in every cell of a picture, in the order of the visual tokens."
-    height, width = picture.instances.shape
-    cell = layout.cell
-    shares = np.zeros((height // cell, width // cell, len(NAMES)), dtype=np.float32)
-    cover = lambda mask: mask.reshape(height // cell, cell, width // cell, cell).mean((1, 3))
-    for id, caption in picture.captions:
-        for word in caption.split(): shares[..., NAMES.index(word)] += cover(picture.instances == id) / 2
-    shares[..., -1] = 1 - shares[..., :-1].sum(-1)
-    return shares.reshape(-1, len(NAMES))
-
-
-# %%
-names = cell_names(first)
-figure, axes = plt.subplots(1, 2, figsize=(5, 2.5))
-axes[0].imshow(first.frame); axes[1].imshow(1 - names[:, -1].reshape(4, 4), cmap='viridis', vmin=0, vmax=1)
-for axis in axes: axis.axis('off')
-for k, row in enumerate(names):
-    axes[1].text(k % 4, k // 4, '\n'.join(NAMES[n] for n in np.argsort(row[:-1])[::-1][:2] if row[n] > 0.02), fontsize=6, ha='center', va='center', color='white')
-axes[1].set_title('share of the cell that is a thing, and its words', fontsize=7); plt.show()
-assert np.allclose(names.sum(1), 1, atol=1e-5) and names.shape == (16, 17)
-
-# %% [markdown]
 # ## What we proved
 #
-# * Every question is answered by one frame and its instance map; nothing in a slideshow moves.
+# * Every question is answered by one frame and its instance map.
 # * Yes and No are equally frequent, and the letters too.
 #
 # ## Try it

@@ -55,10 +55,17 @@ use_style()
 STANDARD = tuple(name for name, kind in QUESTION_TYPES.items() if kind.category != 'tracking')
 MODES = ('caption', 'caption', 'pixel', 'circle')          # [ours] half of the objects by caption
 
+def question_hint(question: Question) -> tuple[int, str] | None:
+    "Where in the prompt the true label could be said, and the label; None for tracks and where the label points at an object by place."
+    truth, claimed = question.meta['label'].removeprefix('the '), question.meta.get('claim', '')
+    if question.category == 'tracking' or truth.startswith('object') or claimed.startswith('{'): return None
+    if not claimed: return len(question.text) + 1, truth
+    return (question.text.rindex(claimed), truth) if claimed in question.text else None
+
 def question_line(question: Question) -> dict:
-    "A question as a small dict: type, form, prompt, answer, option texts and the circles it needs."
-    return dict(type=question.type, form=question.meta['form'], prompt=question.prompt, answer=question.answer, choices=list(question.choices),
-                circles=[reference for reference in question.references if reference['mode'] == 'circle'])
+    "A question as a small dict: type, form, prompt, answer, true label, hint, option texts and the circles it needs."
+    return dict(type=question.type, form=question.meta['form'], prompt=question.prompt, answer=question.answer, label=question.meta['label'],
+                hint=question_hint(question), choices=list(question.choices), circles=[reference for reference in question.references if reference['mode'] == 'circle'])
 
 def _compatible(lines: list[dict], most: int = 4) -> tuple[list[dict], list[dict]]:
     "The lines whose circles can be drawn together, first come first served, and those circles."
@@ -231,7 +238,8 @@ def draw_example(data: ClipSet, index: int, mixture: Mixture, count: int, rng: n
         chosen += [tracks[k] for k in rng.permutation(len(tracks))[:wanted]]
     chosen += _draw_standard(lines[kind], count - len(chosen), rng)
     dialogues = tuple(({'role': 'user', 'content': line['prompt']}, {'role': 'assistant', 'content': line['answer']}) for line in chosen)
-    return ClipExample(f'clip-{index}', (Video(f'clip-{index}', frames, seconds_per_frame),), dialogues), chosen
+    camera = next((line['label'] for line in lines['plain'] if line['type'] == 'camera_movement'), '')
+    return ClipExample(f'clip-{index}', (Video(f'clip-{index}', frames, seconds_per_frame),), dialogues, camera), chosen
 
 
 # %%

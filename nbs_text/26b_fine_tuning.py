@@ -28,10 +28,11 @@ from tqdm.auto import tqdm
 from track4d_ref.clip_sets import NAMES, ClipSet, Mixture, draw_example
 from track4d_ref.evaluation import answer_row, answers_of
 from track4d_ref.examples import blinded, examples_from_files
-from track4d_ref.packing import collate, pack, packed_loss, visual_features
+from track4d_ref.packing import collate, naming_loss, packed_loss, visual_features
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import score_rows
 from track4d_ref.sft import TrainPlan, TrainState, load_checkpoint, make_optimizers, save_checkpoint, schedule, write_log
+from track4d_ref.slideshows import pack_lesson, token_naming_loss
 from track4d_ref.storage import InputError
 from track4d_ref.vlm import bare_model
 
@@ -141,28 +142,24 @@ def name_ids(tokenizer) -> torch.Tensor:
     "Token ids (names,) of the words of `NAMES` with a leading blank: the first piece where a word has several."
     return torch.tensor([tokenizer(f' {name}', add_special_tokens=False).input_ids[0] for name in NAMES])
 
-def token_naming_loss(model, seen: torch.Tensor, words: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    "Mean cross-entropy of visual tokens (N, width), read through the word table, against shares (N, names); empty cells count a fifth."
-    told = bare_model(model).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:])).log_softmax(-1)[:, ids]
-    weights = torch.where(words[:, -1] < 0.98, 1.0, 0.2)
-    return -(weights[:, None] * words * told).sum() / weights.sum()
-
 def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: int, spacing_s: float) -> tuple[float, int]:
     "Gradients of one step; mean loss per question and the number of questions."
     rng = np.random.default_rng([plan.seed, step])
     chosen = rng.choice(len(data), plan.videos, replace=len(data) < plan.videos)
-    drawn = [draw_example(data, int(k), plan.mixture, plan.questions, rng, spacing_s)[0] for k in chosen]
-    kept = [(int(k), blinded(one) if plan.way == 'blind' else one) for k, one in zip(chosen, drawn) if one.dialogues]
-    questions, ids, total = sum(len(one.dialogues) for _, one in kept), name_ids(tokenizer), 0.0
+    drawn = [(int(k), *draw_example(data, int(k), plan.mixture, plan.questions, rng, spacing_s)) for k in chosen]
+    kept = [(k, blinded(one) if plan.way == 'blind' else one, [line['hint'] for line in lines]) for k, one, lines in drawn if lines]
+    questions, ids, total = sum(len(one.dialogues) for _, one, _ in kept), name_ids(tokenizer), 0.0
     for part in np.array_split(np.arange(len(kept)), plan.parts):
         examples = [kept[k][1] for k in part]
-        batch = collate(model, [pack(model, tokenizer, one) for one in examples], examples, tokenizer.pad_token_id)
+        rows = [pack_lesson(model, tokenizer, *kept[k][1:]) for k in part]
+        batch = collate(model, rows, examples, tokenizer.pad_token_id)
         seen = visual_features(model, batch)
         loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
         total += loss.item()
         if plan.naming and seen is not None:
             words = torch.as_tensor(np.concatenate([data.words[kept[k][0]] for k in part]), dtype=torch.float32)
-            loss = loss + plan.naming * len(part) / len(kept) * token_naming_loss(model, seen, words, ids)
+            things, motion = token_naming_loss(model, seen, words, ids) * len(part), naming_loss(model, batch, seen)
+            loss = loss + plan.naming * (things + motion) / len(kept)
         loss.backward()
     return total, questions
 

@@ -3,14 +3,15 @@ import numpy as np
 import pytest
 import torch
 
-from track4d_ref.base import BasePlan, picture_rows, corpus, draw_still, keep_base_clips, name_ids, token_naming_loss, train_stages
+from track4d_ref.base import (LESSONS, BasePlan, corpus, draw_lesson, keep_base_clips, name_ids, picture_rows, share_spellings, train_stages)
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip, simulate_clips
-from track4d_ref.single_frames import (FACTS, NAMES, Picture, ask_picture, caption_dialogues, cell_names, pictures_of,
-                                       slideshow)
+from track4d_ref.single_frames import FACTS, Picture, ask_picture, pictures_of
+from track4d_ref.slideshows import NAMES, caption_dialogues, cell_names, pack_lesson, slideshow, token_naming_loss
+from track4d_ref.packing import pack
 from track4d_ref.storage import InputError, project_path
 from track4d_ref.templates import LETTERS
-from track4d_ref.tokens import train_tokenizer
+from track4d_ref.tokens import IGNORE, train_tokenizer
 from track4d_ref.vlm import build_vlm, load_vlm
 
 SMALL = ('resolution=56', 'text_layers=1', 'text_width=48', 'text_heads=2', 'vision_layers=1', 'vision_width=32', 'vision_heads=2')
@@ -42,7 +43,7 @@ def test_facts_of_a_painted_picture_are_true():
         assert place.answer == {'red ball': 'upper left', 'blue box': 'lower right'}[place.things[0].caption]
         sides = FACTS['sides'](things, size, rng)
         left = min(sides.things, key=lambda thing: thing.uv_px[0])
-        wanted = left if 'left' in sides.texts[0] else next(thing for thing in sides.things if thing is not left)
+        wanted = left if 'left' in sides.texts[1] else next(thing for thing in sides.things if thing is not left)
         assert dict(zip(('{a}', '{b}'), sides.things))[sides.answer] is wanted
         assert FACTS['count'](things, size, rng).answer == '2'
         present = FACTS['present'](things, size, rng)
@@ -98,10 +99,11 @@ def test_captions_say_what_is_there():
 def test_stills_never_move(tmp_path):
     preset = load_preset('tiny', SMALL)
     data = keep_base_clips(tmp_path, preset, 3, 5)
+    tokenizer = train_tokenizer(corpus(preset, 1), 800)
+    model = build_vlm(preset, tokenizer)
     for seed in range(12):
-        drawn = draw_still(data, 'questions', 1 + 3 * (seed % 2), 3, np.random.default_rng(seed), preset)
-        if drawn is None: continue
-        (example, names), frames = drawn, drawn[0].videos[0].frames
+        example, _, names = draw_lesson(model, tokenizer, data, LESSONS[-1], 1 + 3 * (seed % 2), preset, np.random.default_rng(seed))
+        frames = example.videos[0].frames
         changed = [(frames[k] != frames[0]).any() for k in range(len(frames))]
         assert sum(changed) <= 1 or not changed[0]                      # at most the circle that is drawn in one frame
         assert len(names) == len(frames) // 2 * (56 // 28) ** 2
@@ -119,11 +121,11 @@ def test_naming_loss_is_least_at_the_truth():
 
 def test_interrupted_equals_uninterrupted(tmp_path):
     preset = load_preset('tiny', SMALL)
-    tokenizer = train_tokenizer(corpus(preset, 1), 700)
+    tokenizer = train_tokenizer(corpus(preset, 1), 800)
     data = keep_base_clips(tmp_path, preset, 4, 2)
     kept = keep_base_clips(tmp_path, preset, 4, 2)
     assert np.array_equal(data.frames, kept.frames) and np.array_equal(data.truth, kept.truth) and data.captions == kept.captions
-    plan = BasePlan(naming_steps=4, naming_pairs=3, caption_steps=1, word_steps=1, question_steps=3, pictures=2, questions=3, kept_pairs=1, save_every=1)
+    plan = BasePlan(naming_steps=4, naming_pairs=3, lesson_steps=5, pictures=2, kept_pairs=1, save_every=1)
     whole, parts = build_vlm(preset, tokenizer), build_vlm(preset, tokenizer)
     train_stages(whole, tokenizer, data, plan, preset, tmp_path / 'whole', progress=False)
 
@@ -143,6 +145,46 @@ def test_interrupted_equals_uninterrupted(tmp_path):
     finally: base.save_checkpoint = save
     assert len(calls) == 9
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
+
+
+@pytest.fixture(scope='module')
+def lesson(pictures):
+    preset = load_preset('tiny', SMALL)
+    tokenizer = train_tokenizer(corpus(preset, 1), 800)
+    return build_vlm(preset, tokenizer), tokenizer
+
+
+@pytest.mark.parametrize('terse', [0.0, 1.0])
+def test_hints_foresee_the_truth_and_change_no_input(pictures, lesson, terse):
+    model, tokenizer = lesson
+    hinted = 0
+    for seed, picture in enumerate(pictures):
+        example, asked = slideshow([picture], 1, 10, np.random.default_rng(seed), modes=('caption', 'pixel'), terse=terse)
+        plain, row = pack(model, tokenizer, example), pack_lesson(model, tokenizer, example, [question.hint for question in asked])
+        assert torch.equal(plain.ids, row.ids) and torch.equal(plain.labels[plain.labels != IGNORE], row.labels[plain.labels != IGNORE])
+        for number, question in enumerate(asked, 1):
+            new = row.labels[(row.segments == number) & (plain.labels == IGNORE) & (row.labels != IGNORE)]
+            if question.hint is None: assert len(new) == 0
+            elif len(new): assert tokenizer.decode(new) == f' {question.hint[1]}'; hinted += 1
+            if question.form == 'yes_no' and question.hint and question.answer == 'Yes':
+                assert question.prompt[question.hint[0]:].startswith(question.hint[1])
+    assert hinted > 15
+
+
+def test_terse_questions_ask_the_same_in_fewer_words(pictures):
+    asked = {terse: [question for seed, picture in enumerate(pictures) for question in ask_picture(picture, np.random.default_rng(seed), 8, terse=terse)]
+             for terse in (0.0, 1.0)}
+    assert all('Answer' not in question.prompt and 'in frame' not in question.prompt for question in asked[1.0])
+    assert all(question.answer != 'Yes' or question.form == 'yes_no' for question in asked[1.0])
+    words = {terse: np.mean([len(question.prompt.split()) for question in found]) for terse, found in asked.items()}
+    assert words[1.0] < 0.6 * words[0.0]
+
+
+def test_both_spellings_of_a_name_start_alike(lesson):
+    model, tokenizer = lesson
+    share_spellings(model, tokenizer)
+    words = model.get_input_embeddings().weight
+    assert all(torch.equal(words[tokenizer(name).input_ids[0]], words[tokenizer(f' {name}').input_ids[0]]) for name in NAMES)
 
 
 def test_the_shipped_base_sees():

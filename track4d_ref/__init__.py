@@ -57,7 +57,7 @@ Modules:
 - `track4d_ref.shapes`: Balls, boxes, cones, cars and people: named things built from solids, with an unmistakable front where there is one.
 - `track4d_ref.shards`: Questions by the hundred thousand: streamed, resumable, the same bytes for any number of workers.
 - `track4d_ref.shift`: A simulated city under rain and night: two kinds of extrinsics and a left-handed world.
-- `track4d_ref.single_frames`: Questions about a single frame: colour, kind, place, number, left and right; everything but motion.
+- `track4d_ref.slideshows`: Pictures as videos in which nothing moves, with everything a model is taught about them.
 - `track4d_ref.slots`: A few vectors compete for the tokens of a scene; the first of them belongs to the thing that was asked about.
 - `track4d_ref.solids`: Where a ray meets an ellipsoid, a box or a frustum (cylinder, cone), for a million rays at once.
 - `track4d_ref.spatial_cot`: Five steps from question to letter, with the places of camera and object written down at both ends.
