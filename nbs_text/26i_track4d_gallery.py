@@ -118,6 +118,7 @@ assert all(len(one.replies.paths) == len(one.lesson.dialogue.path_turns) for one
 gallery([*asked[len(asked) // 2:len(asked) // 2 + 1], *asked[-2:]])
 assert asked[0].error_m <= asked[-1].error_m
 
+
 # %% [markdown]
 # ## What was said
 
