@@ -1,6 +1,7 @@
 """The documentation site: every notebook and module has a page, every link of the front page leads to one."""
 import importlib.util
 import re
+import runpy
 
 import pytest
 
@@ -42,3 +43,10 @@ def test_links_of_all_pages_lead_somewhere(pages):
 def test_parts_follow_the_map(builder):
     readme = '<!-- map -->\n| **One** | [01_a](nbs/01_a.ipynb) | x | y |\n|  | [02_b](nbs/02_b.ipynb) | – | y |\n<!-- end of map -->'
     assert builder.parts(readme) == {'One': ['01_a', '02_b']}
+
+
+def test_pages_show_the_saved_picture_of_a_slider(root, pages):
+    settings = runpy.run_path(str(root / 'docs' / 'conf.py'))
+    assert ('html', 'application/vnd.jupyter.widget-view+json', None) in settings['nb_mime_priority_overrides'] and settings['nb_ipywidgets_js'] == {}
+    assert all((root / 'docs' / folder / name).is_file() for folder, name in zip(settings['html_static_path'], settings['html_css_files']))
+    assert '<course>' in (pages / 'index.md').read_text() and (pages / 'course.ipynb').is_file()

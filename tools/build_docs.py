@@ -35,7 +35,7 @@ def front_page(readme: str) -> str:
     text = re.sub(r'\[([^]]+)\]\((?!http|#)[\w./]+\.(?:md|html|ini|json)\)|\[([^]]+)\]\(LICENSE\)',
                   lambda link: link[1] or link[2], text)
     modules = sorted(path.stem for path in (ROOT / 'track4d_ref').glob('*.py') if not path.name.startswith('_'))
-    blocks = [toctree(part, names) for part, names in parts(readme).items()]
+    blocks = [toctree('Course', ['Where to begin <course>'])] + [toctree(part, names) for part, names in parts(readme).items()]
     return '\n'.join([text, '', *blocks, toctree('Modules', [f'api/{name}' for name in modules])])
 
 
@@ -52,7 +52,7 @@ def stage(source: Path) -> None:
         (source / 'api' / f'{path.stem}.md').write_text(page)
     shutil.copy(ROOT / 'nbs/index.ipynb', source / 'course.ipynb')
     readme = (ROOT / 'README.md').read_text()
-    (source / 'index.md').write_text(front_page(readme) + toctree('Course', ['course']))
+    (source / 'index.md').write_text(front_page(readme))
 
 
 def main(out: Path) -> int:
