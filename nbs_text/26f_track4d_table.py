@@ -432,8 +432,8 @@ assert set(stored['history']) == {'gold - self', 'self - no', 'gold - no', 'no -
 # ## What we proved
 #
 # * Scores of rows equal those of `18b_trajectory_scores`; a difference is taken over the same dialogues, an unreadable answer counts as wrong.
-# * The table holds every history, baseline and ablation that the experiment makes. What it does *not* prove is anything about LMM-Track4D: the trials in
-#   `LOG.md` found the thing that was asked about in 38 % of its attention after 80 steps, which is too few to call it trained.
+# * The table holds every history, baseline and ablation that the experiment makes, over dialogues of scenes that no training saw.
+# * What it shows and what it does not is written under the figures; orderings that the intervals do not separate are not claimed.
 #
 # ## Try it
 #

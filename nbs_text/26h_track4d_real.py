@@ -10,7 +10,7 @@
 # * **Why** a table of simulated scenes says nothing about real ones by itself
 # * **Paper** LMM-Track4D evaluates on KITTI Tracking, WildTrack and APIDIS; its split is not published, ours is by sequence and by time (**[ours]**)
 # * **Needs** torch; `TRACK4D_DATA` for a run, nothing for the stored result
-# * **Time** 30 seconds; a run takes 15 minutes on one core
+# * **Time** 30 seconds; a run took 17 minutes of a shared core
 # * **Before this** [`19f_real_dialogues`](19f_real_dialogues.ipynb), [`26f_track4d_table`](26f_track4d_table.ipynb)
 
 # %%
@@ -73,12 +73,11 @@ def real_lessons(model: Track4D, clips: list[Clip]) -> list[Lesson]:
 root = os.environ.get('TRACK4D_DATA', '')
 windows = real_clips(root) if root else {}
 if windows:
-    shown = [windows[name][1][0] for name in windows]
-    figure, axes = plt.subplots(2, 2, figsize=(6, 5.6), layout='constrained')
-    for (picture, plan), clip in zip(axes, shown):
+    for name in windows:
+        clip = windows[name][1][0]
+        figure, (picture, plan) = plt.subplots(1, 2, figsize=(5, 2.7), layout='constrained')
         picture.imshow(clip.view.frames[0]); picture.set(xticks=[], yticks=[], title=clip.id)
-        birds_eye(plan, clip)
-    credit(figure, shown[0]); plt.show()
+        birds_eye(plan, clip); credit(figure, clip); plt.show()
     names = {name: [{clip.meta['scene'] for clip in part} for part in parts] for name, parts in windows.items()}
     print({name: [len(part) for part in parts] for name, parts in windows.items()}, 'windows for training and test')
     assert all(not (train & test) for train, test in names.values())
