@@ -76,7 +76,9 @@ def _template_words() -> frozenset[str]:
 
 TEMPLATE_WORDS = _template_words()
 
-def words_of(text: str) -> list[str]: return NUMBER_OR_WORD.findall(text.lower().replace('’', "'"))
+def words_of(text: str) -> list[str]:
+    "Words and numbers of a text in small letters."
+    return NUMBER_OR_WORD.findall(text.lower().replace('’', "'"))
 
 def names_in(text: str) -> set[str]:
     "Words of a question that no template knows: they name things."
