@@ -218,10 +218,12 @@ assert link_positions(np.array([0, 1]),
 #| export
 PERSON_SIZE_M = np.array([0.5, 0.5, 1.75])
 
+WALKING_M = 0.4  # least way between the moments before and after; less may be a person who shifts or an annotator who does
+
 def walking_headings(places_m: np.ndarray) -> np.ndarray:
-    "Heading angles (T,) about z of ground positions (T, 2); kept where a person moves less than 10 cm."
+    "Heading angles (T,) about z of ground positions (T, 2); kept where a person moves less than `WALKING_M`."
     ahead = np.concatenate([places_m[1:], places_m[-1:]]) - np.concatenate([places_m[:1], places_m[:-1]])
-    moving = np.linalg.norm(ahead, axis=-1) > 0.1
+    moving = np.linalg.norm(ahead, axis=-1) > WALKING_M
     if not moving.any(): return np.zeros(len(places_m))
     return np.arctan2(ahead[:, 1], ahead[:, 0])[nearest_known(moving)]
 

@@ -169,6 +169,35 @@ assert answer[0] == 0 and (folder / 'bench' / 'card.json').exists()
 
 
 # %% [markdown]
+# ## Paraphrase
+#
+# Other wordings from a language model behind any OpenAI-compatible address, a server on your own machine included. What the guard of
+# [`12g_paraphrase`](12g_paraphrase.ipynb) refuses stays as it was; answers are never touched. A killed run goes on with the reply after the last one stored.
+
+# %%
+#| export
+@data.command(epilog='Example: track4d data paraphrase --questions runs/clips/questions_00000.jsonl --url http://localhost:8000/v1 --model NAME')
+def paraphrase(questions: Annotated[Path, typer.Option(help='a record file')],
+               url: Annotated[str, typer.Option(help='address of an OpenAI-compatible endpoint, up to /v1; a key is read from OPENAI_API_KEY')],
+               model: Annotated[str, typer.Option(help='the model to ask for')],
+               out: Annotated[Path | None, typer.Option(help='a new file beside the old one; by default with _paraphrased in its name')] = None,
+               as_json: JsonOption = False) -> None:
+    "Word questions anew by a language model, where no word that carries meaning changes; resumable."
+    from track4d_ref.paraphrase import chat, paraphrase_records
+    out = out or questions.with_name(f'{questions.stem}_paraphrased{questions.suffix}')
+    report = paraphrase_records(questions, out, model, lambda text: chat(url, model, text))
+    say(report | {'file': str(out)}, as_json, f'{report["paraphrased"]} of {report["records"]} questions worded anew, {report["refused"]} refused, in {out}')
+
+
+# %%
+asked = folder / 'clips' / 'questions_00000.jsonl'
+answer = run_command('data', 'paraphrase', '--questions', asked, '--url', 'http://127.0.0.1:9/v1', '--model', 'nobody')
+draw_terminal([('track4d data paraphrase --questions runs/clips/questions_00000.jsonl --url http://127.0.0.1:9/v1 --model nobody', answer[0],
+                answer[1].replace(str(folder), 'runs'))]); plt.show()
+assert answer[0] == 2 and 'no usable reply' in answer[1]
+
+
+# %% [markdown]
 # ## Benchmark
 #
 # Writes the shipped benchmark, or with `--transfer` its held-out sibling, again: the same bytes as `data_samples/bench` and
@@ -202,7 +231,7 @@ assert {'simulate', 'convert',
 # %% [markdown]
 # ## What we proved
 #
-# * The four commands run, say what they did, and fail with one sentence.
+# * The commands run, say what they did, and fail with one sentence.
 #
 # ## Try it
 #

@@ -10,7 +10,7 @@ import pytest
 from track4d_ref.cameras import camera_center, intrinsics, look_at, project
 from track4d_ref.clips import check_clip
 from track4d_ref.apidis import apidis_name_time_s, apidis_time_s, read_apidis, read_apidis_index
-from track4d_ref.wildtrack import grid_place_m, position_place_m, read_wildtrack, rodrigues_pose, wildtrack_cameras
+from track4d_ref.wildtrack import grid_place_m, position_place_m, read_wildtrack, rodrigues_pose, walking_headings, wildtrack_cameras
 from track4d_ref.raw import read_picture
 from track4d_ref.storage import InputError
 
@@ -122,3 +122,13 @@ def test_square_cameras_and_pseudo_tracks():
     print(f'{people} positions in {clip.frames_count} frames, {len(clip.objects)} pseudo-tracks, median step {np.median(steps_m) * 100:.0f} cm')
     assert people == 9518 and clip.frames_count == 400 and 0.3 < np.median(steps_m) < 0.5 and 'linked' in clip.meta['identities']
     assert np.allclose(rodrigues_pose(np.zeros(3), np.ones(3)), np.block([[np.eye(3), np.full((3, 1), 0.01)], [0, 0, 0, 1]]))
+
+
+def test_a_person_who_shifts_on_the_spot_keeps_the_heading():
+    rng = np.random.default_rng(0)
+    standing = rng.choice((-0.025, 0, 0.025, 0.1), (12, 2))                    # the grid's cells, and a shuffle of the feet
+    assert np.ptp(walking_headings(standing)) == 0
+    walk = np.stack([np.arange(6) * 0.7, np.zeros(6)], -1)
+    turning = np.concatenate([walk, walk[-1] + np.stack([np.zeros(6), np.arange(1, 7) * 0.7], -1)])
+    assert np.allclose(walking_headings(turning)[[0, 3, 9, 11]], (0, 0, np.pi / 2, np.pi / 2))
+    assert np.allclose(walking_headings(np.concatenate([walk, walk[-1] + standing])) , 0, atol=0.2)

@@ -31,6 +31,7 @@ Modules:
 - `track4d_ref.oskra`: OSK-RA: object slots, a kinematic prior, ray anchors and a bounded residual give four metric 3D states.
 - `track4d_ref.packing`: One clip, many questions: the video is read once, each question as if it were alone. Exactly equal to separate samples.
 - `track4d_ref.paper_figures`: One function per figure or table of the three papers: the published numbers drawn, ours beside them where we have them.
+- `track4d_ref.paraphrase`: Another wording from any OpenAI-compatible endpoint, kept only if every word that carries meaning is still there, in the same order.
 - `track4d_ref.patches`: Video on its way into the model: patches in Qwen2.5-VL's order, exact token counts, and time in the rotary positions.
 - `track4d_ref.point_tracks`: Stereo4D and TAPVid-3D track points, not objects; each becomes a tiny object that can be asked about.
 - `track4d_ref.prefix_attention`: Many questions behind one video: every question looks at the prefix and at itself, and no product is computed in vain.
