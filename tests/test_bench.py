@@ -92,11 +92,14 @@ def test_shipped_videos_open(shipped):
 
 
 def test_shipped_scene_is_simulated_again_to_the_same_bytes(shipped, tmp_path):
+    "Pictures and text to the byte; poses to the last bits, in which processors with and without AVX-512 differ."
     plan, folder, records = shipped
     name = records[len(records) // 2].clip
     save_clip(scene_clip(plan, PRESET, int(name[-4:])), tmp_path / 'again', compact=True)
-    digest = lambda files: {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    digest = lambda files: {path: hashlib.sha256(content).hexdigest() for path, content in files.items() if not path.endswith('.npz')}
     assert digest(bytes_below(tmp_path / 'again')) == digest(bytes_below(folder / name))
+    again, kept = (np.load(place / 'world.npz', allow_pickle=False) for place in (tmp_path / 'again', folder / name))
+    assert again.files == kept.files and all(np.allclose(again[key], kept[key], rtol=0, atol=1e-12, equal_nan=True) for key in kept.files)
     assert load_clip(tmp_path / 'again').meta['seed'] == plan.seed >= 90_000
 
 
