@@ -41,7 +41,9 @@ def test_wrong_preset_key_is_named(tmp_path):
     assert not (tmp_path / 'clips').exists()
 
 
-def test_wrong_preset_is_named(tmp_path): fails_with("preset 'huge'", 'tour', '--preset', 'huge', '--out', tmp_path)
+def test_wrong_preset_is_named(tmp_path):
+    fails_with("preset 'huge'", 'tour', '--preset', 'huge', '--out', tmp_path)
+    assert sorted(tmp_path.iterdir()) == []
 
 
 def test_missing_files_are_named(tmp_path):
