@@ -362,7 +362,7 @@ assert all(sentence != 'fine' for name, sentence in complaints.items() if name !
 # %%
 #| export
 FORMAT = 'track4d-clip/1'
-CRF, COMPACT_CRF = 12, 18             # [ours] quality of the videos; lower is better
+CRF, COMPACT_CRF, COMPACT_DECIMALS = 12, 18, 7     # [ours] quality of videos (lower is better); decimals of compact numbers
 
 def write_video(path: Path | str, frames: np.ndarray, fps: float, crf: int = CRF) -> None:
     "Encode frames (T, H, W, 3) uint8 as H.264 that ordinary players open; odd sizes are padded by one row or column."
@@ -388,9 +388,6 @@ def read_video(path: Path | str, height: int, width: int) -> np.ndarray:
 
 # %%
 #| export
-def _view_numbers(index: int, view: View) -> dict[str, np.ndarray]:
-    return {f'view{index}_K': view.K, f'view{index}_w2c': view.w2c, f'view{index}_frame_valid': view.frame_valid}
-
 def _object_numbers(objects: tuple[SceneObject, ...], frames_count: int) -> dict[str, np.ndarray]:
     return {'object_size_m': np.array([item.size_m for item in objects], float).reshape(-1, 3),
             'object_world_from_object': np.array([item.world_from_object for item in objects], float).reshape(-1, frames_count, 4, 4),
@@ -404,21 +401,24 @@ def _texts(clip: Clip) -> dict:
 
 
 # %% [markdown]
-# Saving checks first, then writes everything into a folder with another name and renames it at the end.
+# Saving checks first, then writes everything into a folder with another name and renames it at the end. Compact folders are for
+# benchmarks that everyone should be able to make again: processors differ in the last bits of a product, so there a number is
+# kept to the tenth of a micrometre **[ours]**.
 
 # %%
 #| export
 def save_clip(clip: Clip, folder: Path | str, compact: bool = False) -> None:
-    "Check the clip and write its folder, whole or not at all; `compact` keeps of the pixels a video only."
+    "Check the clip and write its folder, whole or not at all; `compact` keeps a video of the pixels and rounds the numbers."
     check_clip(clip)
     with atomic_folder(folder) as partial:
         write_json(partial / 'clip.json', _texts(clip) | ({'compact': True} if compact else {}))
         numbers = {'times_s': clip.times_s, **_object_numbers(clip.objects, clip.frames_count)}
         for index, view in enumerate(clip.views):
-            numbers.update(_view_numbers(index, view))
+            numbers |= {f'view{index}_K': view.K, f'view{index}_w2c': view.w2c, f'view{index}_frame_valid': view.frame_valid}
             pixels = {name: getattr(view, name) for name in ('frames', 'depth_m', 'instances') if getattr(view, name) is not None}
             if pixels and not compact: write_arrays(partial / f'view{index}.npz', **pixels)
             if view.frames is not None: write_video(partial / f'view{index}.mp4', view.frames, clip_fps(clip), COMPACT_CRF if compact else CRF)
+        if compact: numbers = {name: kept if kept.dtype == bool else np.round(kept, COMPACT_DECIMALS) + 0.0 for name, kept in numbers.items()}
         write_arrays(partial / 'world.npz', **numbers)
 
 def clip_fps(clip: Clip) -> float:
@@ -498,7 +498,7 @@ with tempfile.TemporaryDirectory() as place:
 
 # %%
 assert small.view.frames.shape == toy.view.frames.shape and small.view.depth_m is None and small.view.instances is None
-assert 0 < np.abs(small.view.frames.astype(int) - toy.view.frames).mean() < 6 and (small.view.w2c == toy.view.w2c).all()
+assert 0 < np.abs(small.view.frames.astype(int) - toy.view.frames).mean() < 6 and np.abs(small.view.w2c - toy.view.w2c).max() <= 5e-8
 
 
 # %% [markdown]

@@ -71,7 +71,7 @@ def starting_model(examples: list[ClipExample], preset: Preset, checkpoint: Path
 
 
 # %%
-preset = load_preset('tiny', ('train_seconds=0', 'batch_clips=4'))
+preset = load_preset('tiny', ('train_steps=0', 'batch_clips=4'))
 workplace = tempfile.TemporaryDirectory()
 folder, records = Path(workplace.name), []
 for number, clip in enumerate(simulate_clips(8, 17, preset)):
@@ -195,7 +195,7 @@ workplace.cleanup()
 #
 # ## Try it
 #
-# 1. Train on your own records with `--set train_seconds=300`. Where in the log does the loss leave its first plateau?
+# 1. Train on your own records with `--set train_steps=300`. Where in the log does the loss leave its first plateau?
 # 2. Start a second run from the first one's `model` folder. What is the first loss?
 #
 # <details><summary>Solutions</summary>

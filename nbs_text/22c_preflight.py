@@ -63,7 +63,7 @@ warnings.filterwarnings('ignore'); use_style(); torch.set_num_threads(1)
 # Six simulated clips with their questions, on disk as any data set is, and the model that would be trained on them.
 
 # %%
-preset = load_preset('tiny', ('train_seconds=0', 'batch_clips=4', 'lora_rank=4', 'quantize=nf4', 'gradient_checkpointing=1'))
+preset = load_preset('tiny', ('train_steps=0', 'batch_clips=4', 'lora_rank=4', 'quantize=nf4', 'gradient_checkpointing=1'))
 workplace = tempfile.TemporaryDirectory()
 folder, records = Path(workplace.name), []
 for number, clip in enumerate(simulate_clips(6, 17, preset)):
@@ -303,7 +303,8 @@ def preflight_text(found: dict, preset: Preset) -> str:
         f"one step on the longest row: loss {found['first_loss']:.3f}, gradient {found['gradient_norm']:.3f}, {found['trained_weights']:,} weights learn, {duration(found['step_seconds'])}",
         f"peak memory: {memory}; by formula {found['memory']['peak'] / mib:.0f} MiB in all, weights included",
         f"one pass: {found['steps_per_epoch']} steps, {duration(found['epoch_seconds'])}"
-        + (f"; the preset stops after {duration(preset.train_seconds)}" if preset.train_seconds else ''),
+        + (f"; the preset stops after {duration(preset.train_seconds)}" if preset.train_seconds else
+           f"; the preset stops after {preset.train_steps}" if preset.train_steps else ''),
         f"kept features of the tower: {found['kept_features_bytes'] / mib:.1f} MiB of main memory"])
 
 

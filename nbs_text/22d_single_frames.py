@@ -21,7 +21,7 @@
 #| export
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Picture:
     instances: np.ndarray
     captions: tuple[tuple[int, str], ...]        # (instance id, 'red ball')
 
-    @property
+    @cached_property
     def things(self) -> list[Thing]:
         "What shows at least LEAST_PX pixels, in the order of the ids."
         masks = [(id, caption, self.instances == id) for id, caption in self.captions]

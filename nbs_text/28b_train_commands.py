@@ -140,14 +140,15 @@ assert answer[0] == 0 and 'Example: track4d train vision' in answer[1]
 #| export
 @train.command(epilog='Example: track4d train base --set patch_size=7 --set text_kv_heads=6 --out runs/base')
 def base(out: OutOption = Path('runs/base'),
-         clips: Annotated[int, typer.Option(min=2, help='simulated clips')] = 2400,
-         steps: Annotated[int, typer.Option(min=1, help='steps of the question stage')] = 280,
+         clips: Annotated[int, typer.Option(min=2, help='simulated clips')] = 6000,
+         naming: Annotated[int, typer.Option(min=1, help='steps in which tokens learn to say what they are')] = 2600,
+         lessons: Annotated[int, typer.Option(min=1, help='steps of captions and questions')] = 1700,
          preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
          as_json: JsonOption = False) -> None:
     "Make the off-the-shelf model from nothing; goes on from its checkpoints. Made data_samples/base_tiny."
     from track4d_ref.base import BasePlan, train_base
     from track4d_ref.presets import load_preset
-    plan = BasePlan(clips=clips, question_steps=steps, seed=seed)
+    plan = BasePlan(clips=clips, naming_steps=naming, lesson_steps=lessons, seed=seed)
     scores = train_base(out, load_preset(preset, tuple(set_)), plan, progress=not as_json)
     seeing, blind = (scores[name]['all']['percent'] for name in ('seeing', 'blind'))
     say(scores, as_json,
@@ -194,7 +195,7 @@ assert {'sft', 'vision', 'base', 'track'} <= {command.callback.__name__ for comm
 # ## Try it
 #
 # 1. Stop `track4d train sft` with Ctrl-C and start it again. From which step does it go on?
-# 2. Train with `--set train_seconds=20` and with `40`. How does the last loss change?
+# 2. Train with `--set train_steps=20` and with `40`. How does the last loss change?
 #
 # <details><summary>Solutions</summary>
 #

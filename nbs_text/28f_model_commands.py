@@ -86,8 +86,8 @@ draw_terminal([('track4d preflight --config 7B --preset rtx24 --questions 12', c
 assert code == 0 and 'peak' in told
 
 # %%
-preset = load_preset('tiny', ('train_seconds=0', 'batch_clips=2', 'lora_rank=4', 'quantize=nf4'))
-small = [word for key in ('train_seconds=0', 'batch_clips=2', 'lora_rank=4', 'quantize=nf4') for word in ('--set', key)]
+preset = load_preset('tiny', ('train_steps=0', 'batch_clips=2', 'lora_rank=4', 'quantize=nf4'))
+small = [word for key in ('train_steps=0', 'batch_clips=2', 'lora_rank=4', 'quantize=nf4') for word in ('--set', key)]
 (folder / 'clips').mkdir()
 records = []
 for number, made in enumerate(simulate_clips(4, 5, preset)):
@@ -159,7 +159,7 @@ def ask(model: Annotated[Path, typer.Option(help='folder of a model, or of adapt
 # lead to the same pixels, within what video compression leaves. (That questions in one row are answered as if alone is proved in notebook 20.)
 
 # %%
-train_on_records(folder / 'clips', folder / 'run', load_preset('tiny', ('train_seconds=0', 'batch_clips=2')), progress=False)
+train_on_records(folder / 'clips', folder / 'run', load_preset('tiny', ('train_steps=0', 'batch_clips=2')), progress=False)
 model, clip_folder = folder / 'run' / 'model', folder / 'clips' / records[0].clip
 write_video(folder / 'film.mp4', load_clip(clip_folder).views[0].frames, 4.0)
 both = ('--question', 'How does the camera move in this video?', '--question', 'Is the camera still?\nAnswer Yes or No.')

@@ -92,15 +92,21 @@ def test_shipped_videos_open(shipped):
 
 
 def test_shipped_scene_is_simulated_again_to_the_same_bytes(shipped, tmp_path):
-    "Pictures and text to the byte; poses to the last bits, in which processors with and without AVX-512 differ."
     plan, folder, records = shipped
     name = records[len(records) // 2].clip
     save_clip(scene_clip(plan, PRESET, int(name[-4:])), tmp_path / 'again', compact=True)
-    digest = lambda files: {path: hashlib.sha256(content).hexdigest() for path, content in files.items() if not path.endswith('.npz')}
+    digest = lambda files: {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     assert digest(bytes_below(tmp_path / 'again')) == digest(bytes_below(folder / name))
-    again, kept = (np.load(place / 'world.npz', allow_pickle=False) for place in (tmp_path / 'again', folder / name))
-    assert again.files == kept.files and all(np.allclose(again[key], kept[key], rtol=0, atol=1e-12, equal_nan=True) for key in kept.files)
     assert load_clip(tmp_path / 'again').meta['seed'] == plan.seed >= 90_000
+
+
+def test_shipped_numbers_are_rounded_and_have_no_negative_zero(shipped):
+    _, folder, records = shipped
+    assert '-0.0,' not in (folder / 'questions.jsonl').read_text() and '-0.0]' not in (folder / 'questions.jsonl').read_text()
+    for record in records[::300]:
+        with np.load(folder / record.clip / 'world.npz', allow_pickle=False) as world:
+            floats = [world[name] for name in world.files if world[name].dtype == float]
+        for values in floats: assert np.array_equal(np.round(values, 7), values, equal_nan=True) and not np.signbit(values[values == 0]).any()
 
 
 def test_transfer_shares_no_wording_and_no_thing_with_training(shipped):

@@ -77,3 +77,17 @@ def test_simulate_questions_and_a_corrupt_clip(tmp_path):
     for file in (tmp_path / 'clips').glob('questions_*.jsonl'): file.unlink()
     fails_with(clip.name, 'data', 'questions', '--clips', tmp_path / 'clips')
     assert not list((tmp_path / 'clips').glob('questions_*.jsonl'))
+
+
+def test_the_base_command_fills_the_plan(tmp_path, monkeypatch):
+    "The training itself is tested elsewhere; here the options must reach it."
+    from typer.testing import CliRunner
+    from track4d_ref import base
+    from track4d_ref.train_commands import train
+    seen, scores = {}, dict(all=dict(percent=50.0, questions=2))
+    monkeypatch.setattr(base, 'train_base', lambda out, preset, plan, progress: seen.update(plan=plan) or dict(seeing=scores, blind=scores))
+    done = CliRunner().invoke(train, ['base', '--out', str(tmp_path), '--clips', '7', '--naming', '5', '--lessons', '3', '--seed', '2'])
+    assert done.exit_code == 0 and '50.0 %' in done.output
+    assert seen['plan'] == base.BasePlan(clips=7, naming_steps=5, lesson_steps=3, seed=2)
+    CliRunner().invoke(train, ['base', '--out', str(tmp_path)])
+    assert seen['plan'] == base.BasePlan()

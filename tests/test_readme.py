@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 COMMANDS = [line.split(' #')[0].strip() for block in re.findall(r'```bash\n(.*?)```', README, re.S) for line in block.splitlines()]
 TRACK4D = [command for command in COMMANDS if command.startswith('track4d')]
-QUICK = '--set train_seconds=2 --set train_clips=6 --set eval_clips=4 --set batch_clips=2'
+QUICK = '--set train_steps=3 --set train_clips=6 --set eval_clips=4 --set batch_clips=2'
 ADAPTERS = f'--preset tiny {QUICK} --set lora_rank=4'
 
 

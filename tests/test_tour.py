@@ -45,7 +45,7 @@ def test_a_wrong_data_folder_is_told(tmp_path):
 
 
 def test_small_tour_writes_one_page(tmp_path):
-    preset = load_preset('tiny', ('train_seconds=2', 'train_clips=6', 'eval_clips=4'))
+    preset = load_preset('tiny', ('train_steps=3', 'train_clips=6', 'eval_clips=4'))
     result = run_tour(tmp_path, preset)
     html = (tmp_path / 'report.html').read_text()
     assert result['report'].endswith('report.html') and html.count('data:image') > 8 and 'src="http' not in html

@@ -217,7 +217,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'track4d_ref.clips._object_numbers': ('clips.html#_object_numbers', 'track4d_ref/clips.py'),
                                    'track4d_ref.clips._rigid': ('clips.html#_rigid', 'track4d_ref/clips.py'),
                                    'track4d_ref.clips._texts': ('clips.html#_texts', 'track4d_ref/clips.py'),
-                                   'track4d_ref.clips._view_numbers': ('clips.html#_view_numbers', 'track4d_ref/clips.py'),
                                    'track4d_ref.clips.check_clip': ('clips.html#check_clip', 'track4d_ref/clips.py'),
                                    'track4d_ref.clips.clip_fps': ('clips.html#clip_fps', 'track4d_ref/clips.py'),
                                    'track4d_ref.clips.clip_html': ('clips.html#clip_html', 'track4d_ref/clips.py'),

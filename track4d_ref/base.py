@@ -132,19 +132,20 @@ def naming_step(model, data: BaseClips, count: int, ids: torch.Tensor, rng: np.r
 @dataclass(frozen=True)
 class BasePlan:
     "Sizes of the two stages; all [ours]."
-    clips: int = 3600
-    naming_steps: int = 700
+    clips: int = 6000
+    naming_steps: int = 2600
     naming_pairs: int = 24           # pairs of frames per step of stage one
-    lesson_steps: int = 1400
+    lesson_steps: int = 1700
     pictures: int = 12               # per step of stage two; a third of it where a still fills a clip
-    kept_pairs: int = 6              # pairs of frames that keep stage one alive in stage two
+    kept_pairs: int = 8              # pairs of frames that keep stage one alive in stage two
     naming_rate: float = 2e-3
     lesson_rate: float = 1.5e-3
     save_every: int = 50
     seed: int = 0
 
 # until this share of stage two: captions per picture, questions, share of terse ones, their forms, share of steps with whole clips
-LESSONS = ((0.3, 4, 4, 1.0, ('free',), 0.0), (0.55, 1, 8, 0.9, FORMS, 0.0), (0.8, 1, 7, 0.4, FORMS, 0.1), (1.0, 1, 7, 0.2, FORMS, 0.2))
+LESSONS = ((0.22, 4, 1, 1.0, ('free',), 0.0), (0.42, 2, 6, 1.0, ('free',), 0.0), (0.65, 1, 8, 0.8, FORMS, 0.0),
+           (0.85, 1, 7, 0.4, FORMS, 0.1), (1.0, 1, 7, 0.2, FORMS, 0.2))
 
 # %% ../nbs/22e_base.ipynb #e5388113
 def draw_lesson(model, tokenizer, data: BaseClips, lesson: tuple, pairs: int, preset: Preset,

@@ -43,7 +43,7 @@ class Preset:
     questions_per_type: int; batch_clips: int
     optimizer: str; precision: str; accumulation: int
     learning_rate: float; weight_decay: float; warmup_fraction: float; gradient_clip: float
-    train_seconds: float
+    train_steps: int; train_seconds: float
     lora_rank: int; lora_alpha: float; lora_dropout: float             # rank 0: every weight is trained
     lora_targets: str; quantize: str                                      # attention | all; none | nf4
     gradient_checkpointing: int                                           # 1: compute activations twice, keep few
@@ -85,7 +85,7 @@ def load_preset(name: str = 'tiny', overrides: tuple[str, ...] = (), path: Path 
     return _checked(_typed(Preset, values, f'preset {name}', name=name))
 
 # %% ../nbs/00b_presets.ipynb #b6831553
-MAY_BE_ZERO = ('weight_decay', 'warmup_fraction', 'train_seconds', 'seed', 'lora_rank', 'lora_dropout', 'gradient_checkpointing')
+MAY_BE_ZERO = ('weight_decay', 'warmup_fraction', 'train_steps', 'train_seconds', 'seed', 'lora_rank', 'lora_dropout', 'gradient_checkpointing')
 WORDS = dict(lora_targets=('attention', 'all'), quantize=('none', 'nf4'))
 
 def _checked(preset: Preset) -> Preset:

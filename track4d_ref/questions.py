@@ -136,7 +136,7 @@ def _refer_all(m: Measured, fact: Fact, style: Style, cuts: Thresholds, rng: np.
         phrases.append(phrase); records.append(record)
     return phrases, tuple(records)
 
-def _plain(value): return np.round(value, 4).tolist()
+def _plain(value): return (np.round(value, 4) + 0).tolist()          # + 0: no negative zeros
 
 def _slots(kind: str, phrases: list[str]) -> dict[str, str]:
     if kind == 'camera_object_distance_change': return dict(a='the camera', b=phrases[0])

@@ -33,7 +33,8 @@ def fraction(uv_px: np.ndarray, view: View) -> tuple[float, float]:
 
 def point_text(xy) -> str:
     "(0.412, 0.587)"
-    return f'({xy[0]:.3f}, {xy[1]:.3f})'
+    u, v = (round(float(value), 3) + 0.0 for value in xy)          # + 0.0: no negative zeros
+    return f'({u:.3f}, {v:.3f})'
 
 # %% ../nbs/08e_references.ipynb #b2ec975a
 CIRCLE_COLORS = dict(red=(230, 25, 25), green=(30, 200, 40), blue=(30, 70, 240), yellow=(250, 230, 30),

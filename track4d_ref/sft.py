@@ -57,7 +57,7 @@ class TrainPlan:
 
 def plan_from_preset(preset: Preset, **changes) -> TrainPlan:
     "The plan a preset describes, with changes."
-    plan = TrainPlan(seconds=preset.train_seconds, optimizer=preset.optimizer, precision=preset.precision,
+    plan = TrainPlan(steps=preset.train_steps, seconds=preset.train_seconds, optimizer=preset.optimizer, precision=preset.precision,
                      learning_rate=preset.learning_rate, weight_decay=preset.weight_decay,
                      warmup=preset.warmup_fraction, clip=preset.gradient_clip, batch_clips=preset.batch_clips,
                      accumulation=preset.accumulation, seed=preset.seed)
