@@ -58,7 +58,7 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## A model that has seen a little
 #
-# Six clips with two cameras, one dialogue each, and a few steps of training on them: paths come out, words hardly yet.
+# Six clips with two cameras, one dialogue each, and a few steps of training on them: paths and the form of the answers come out, right words hardly yet.
 
 # %%
 sizes = ('resolution=64', 'patch_size=8', 'text_width=96', 'text_layers=2', 'text_heads=4', 'text_kv_heads=2', 'vision_width=48', 'vision_layers=1')
