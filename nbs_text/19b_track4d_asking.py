@@ -58,7 +58,7 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## A model that has seen a little
 #
-# Six clips with two cameras, one dialogue each, and a few steps of training on them: paths come out, words hardly yet.
+# Six clips with two cameras, one dialogue each, and a few steps of training on them: paths and the form of the answers come out, right words hardly yet.
 
 # %%
 sizes = ('resolution=64', 'patch_size=8', 'text_width=96', 'text_layers=2', 'text_heads=4', 'text_kv_heads=2', 'vision_width=48', 'vision_layers=1')
@@ -145,6 +145,7 @@ class Asking:
     use_text: bool = True
     use_state: bool = True
     format_given: bool = False         # the true words are put into the model's mouth
+    with_beside: bool = True           # the decoders that were trained beside answer too
 
 def moved_state(model: Track4D, how: Asking, turns: list[Turn], told: list[Turn], prefix, texts: list[list[int]],
                 spoken: Spoken, state: torch.Tensor) -> torch.Tensor:
@@ -196,7 +197,7 @@ class Going:
         most = 200 if how.as_text else 24
         spoken = speak(self.model, self.prefix, texts(turns), self.state, most, forced)
         found, newest = self.decode(turns, spoken, last)
-        beside = {name: self.decode(turns, spoken, last, name)[0] for name in self.model.beside}
+        beside = {name: self.decode(turns, spoken, last, name)[0] for name in self.model.beside if how.with_beside}
         told = told_turns(self.lessons, self.number, how)
         state = moved_state(self.model, how, turns, told, self.prefix, texts(told), spoken, self.state)
         said = [self.model.tokenizer.decode(words) for words in spoken.words]
@@ -244,7 +245,8 @@ def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dia
               **options) -> Replies:
     "Ask a batch of dialogues turn after turn under one history mode; `options` are those of `Asking`."
     if mode == 'corrupted' and not others: raise InputError('corrupted history needs one other dialogue per lesson')
-    how, replies = Asking(mode, others, **options), Replies([], [], {name: [] for name in model.beside})
+    how = Asking(mode, others, **options)
+    replies = Replies([], [], {name: [] for name in model.beside if how.with_beside})
     lengths = torch.tensor([len(lesson.dialogue.turns) for lesson in lessons])
     tokens = model.see([lesson.seen for lesson in lessons])
     prefix, state, last = read_prefix(model, [l.seen for l in lessons], tokens), model.start(len(lessons)), None
@@ -282,7 +284,7 @@ def ask_all_dialogues(model: Track4D, lessons: list[Lesson], mode: str, others: 
     parts = [ask_batch(model, lessons[at:at + batch], mode, others and others[at:at + batch], **options)
              for at in range(0, len(lessons), batch)]
     joined = lambda pick: [one for part in parts for one in pick(part)]
-    beside = {name: joined(lambda part: part.beside[name]) for name in model.beside}
+    beside = {name: joined(lambda part: part.beside[name]) for name in (parts[0].beside if parts else ())}
     return Replies(joined(lambda part: part.paths), joined(lambda part: part.words), beside)
 
 

@@ -26,6 +26,7 @@ from track4d_ref.presets import Preset
 from track4d_ref.scoring import render_markdown, render_text
 from track4d_ref.storage import InputError
 from track4d_ref.tables import DATASIZE, TABLE2, TABLE3, TABLE4
+from track4d_ref.track4d_parts import TRACK4D_PARTS
 from track4d_ref.track4d_real import TRACK4D_REAL
 from track4d_ref.track4d_table import TRACK4D
 from track4d_ref.track_answers import TRACKS
@@ -47,7 +48,7 @@ use_style()
 # %%
 #| export
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL, TRACK4D_PARTS,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:

@@ -191,6 +191,14 @@ def test_all_modes_count_the_same_turns(world, words):
     with pytest.raises(InputError, match='one other dialogue'): ask_batch(model, lessons[:1], 'corrupted')
 
 
+def test_decoders_beside_answer_only_where_asked_for(world, words):
+    lessons, _ = world
+    model = build(words, beside=('gru',))
+    with_them, without = (ask_batch(model, lessons[:2], 'self', with_beside=flag) for flag in (True, False))
+    assert set(with_them.beside) == {'gru'} and len(with_them.beside['gru']) == len(with_them.paths) and without.beside == {}
+    for one, two in zip(with_them.paths, without.paths): assert (one.found_m is None) == (two.found_m is None)
+
+
 def test_a_model_that_always_says_the_word_returns_every_path(world, words):
     lessons, _ = world
     model = build(words)

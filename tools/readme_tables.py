@@ -84,7 +84,13 @@ def results_table() -> str:
     if (ROOT / 'results/track4d_tiny.json').exists():
         real = read('track4d_tiny')['result']['sets']
         metres = lambda name: '{:.2f} m ({:.2f} to {:.2f})'.format(*real[name]['all']['ade_m'])
-        line('LMM-Track4D on unseen scenes, mean distance', f'{metres("full, self history")}; GRU head {metres("gru")}', 'track4d_tiny', 0)
+        line('LMM-Track4D on unseen scenes, mean distance', f'{metres("full, self history")}; beaten: GRU head {metres("gru")}, trajectories as text {metres("trajectories as text")}, constant velocity from its own first two states {metres("constant velocity, own first two")}; '
+             f'not beaten: constant velocity from two true states {metres("constant velocity, true first two")}', 'track4d_tiny', 0)
+    if (ROOT / 'results/track4d_parts_tiny.json').exists():
+        lost, texts = read('track4d_parts_tiny')['result']['hiding']['shipped'], read('track4d_parts_tiny')['result']['bench']['trajectories as text']
+        told = lambda values: '{:.2f} m ({:.2f} to {:.2f})'.format(*values)
+        line('the shipped one of its seeds, states that no camera shows; states of the same turns that one shows', f'{told(lost["hidden"]["ade_m"])}; {told(lost["seen, same turns"]["ade_m"])}', 'track4d_parts_tiny', 0)
+        line('trajectories as text minus the shipped model, mean distance of what could be read', told(texts['ade_m difference']), 'track4d_parts_tiny', 1)
     return '\n'.join(rows)
 
 

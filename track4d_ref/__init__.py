@@ -70,6 +70,7 @@ Modules:
 - `track4d_ref.track4d`: The three parts on a Qwen2.5-VL: tokens that know their rays, a word with a state, answers in metres.
 - `track4d_ref.track4d_asking`: The same dialogues under four histories, to see what memory is worth.
 - `track4d_ref.track4d_bench`: 526 dialogues in the published proportions, whose scenes are either trained on or tested on, with a card that counts them.
+- `track4d_ref.track4d_parts`: Where the shipped LMM-Track4D is good and where not, beside simple predictors and a model that writes trajectories as text.
 - `track4d_ref.track4d_runs`: From a base model to a trained LMM-Track4D in one folder: lessons once, a log, a checkpoint to go on from, a run card.
 - `track4d_ref.track4d_table`: The full model, its baselines, its ablations and four histories on scenes it never saw, each difference with its interval.
 - `track4d_ref.track4d_training`: Turn after turn through a dialogue, with losses on words, paths, slots and confidence.

@@ -17,13 +17,14 @@ from .presets import Preset
 from .scoring import render_markdown, render_text
 from .storage import InputError
 from .tables import DATASIZE, TABLE2, TABLE3, TABLE4
+from .track4d_parts import TRACK4D_PARTS
 from .track4d_real import TRACK4D_REAL
 from .track4d_table import TRACK4D
 from .track_answers import TRACKS
 
 # %% ../nbs/26z_reproduce.ipynb #9eca259f
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL, TRACK4D_PARTS,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:

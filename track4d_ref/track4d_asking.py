@@ -57,6 +57,7 @@ class Asking:
     use_text: bool = True
     use_state: bool = True
     format_given: bool = False         # the true words are put into the model's mouth
+    with_beside: bool = True           # the decoders that were trained beside answer too
 
 def moved_state(model: Track4D, how: Asking, turns: list[Turn], told: list[Turn], prefix, texts: list[list[int]],
                 spoken: Spoken, state: torch.Tensor) -> torch.Tensor:
@@ -104,7 +105,7 @@ class Going:
         most = 200 if how.as_text else 24
         spoken = speak(self.model, self.prefix, texts(turns), self.state, most, forced)
         found, newest = self.decode(turns, spoken, last)
-        beside = {name: self.decode(turns, spoken, last, name)[0] for name in self.model.beside}
+        beside = {name: self.decode(turns, spoken, last, name)[0] for name in self.model.beside if how.with_beside}
         told = told_turns(self.lessons, self.number, how)
         state = moved_state(self.model, how, turns, told, self.prefix, texts(told), spoken, self.state)
         said = [self.model.tokenizer.decode(words) for words in spoken.words]
@@ -148,7 +149,8 @@ def ask_batch(model: Track4D, lessons: list[Lesson], mode: str, others: list[Dia
               **options) -> Replies:
     "Ask a batch of dialogues turn after turn under one history mode; `options` are those of `Asking`."
     if mode == 'corrupted' and not others: raise InputError('corrupted history needs one other dialogue per lesson')
-    how, replies = Asking(mode, others, **options), Replies([], [], {name: [] for name in model.beside})
+    how = Asking(mode, others, **options)
+    replies = Replies([], [], {name: [] for name in model.beside if how.with_beside})
     lengths = torch.tensor([len(lesson.dialogue.turns) for lesson in lessons])
     tokens = model.see([lesson.seen for lesson in lessons])
     prefix, state, last = read_prefix(model, [l.seen for l in lessons], tokens), model.start(len(lessons)), None
@@ -184,5 +186,5 @@ def ask_all_dialogues(model: Track4D, lessons: list[Lesson], mode: str, others: 
     parts = [ask_batch(model, lessons[at:at + batch], mode, others and others[at:at + batch], **options)
              for at in range(0, len(lessons), batch)]
     joined = lambda pick: [one for part in parts for one in pick(part)]
-    beside = {name: joined(lambda part: part.beside[name]) for name in model.beside}
+    beside = {name: joined(lambda part: part.beside[name]) for name in (parts[0].beside if parts else ())}
     return Replies(joined(lambda part: part.paths), joined(lambda part: part.words), beside)

@@ -9,8 +9,8 @@ of one model under one history, one list per training seed."""
 # %% auto #0
 __all__ = ['KEYS', 'MODES', 'BUDGETS', 'BESIDE', 'FULL', 'TEXT', 'APART', 'PARTS', 'COLUMNS', 'SCALE', 'TRACK4D', 'rows_from',
            'parts_of', 'sums_of', 'Estimate', 'estimate', 'coasting_sets', 'mean_path', 'TrackBudget', 'base_folder',
-           'plan_of', 'kept', 'ask_modes', 'run_track4d', 'sets_of', 'listed', 'scores_of', 'summary', 'cell', 'signed',
-           'track4d_cells']
+           'plan_of', 'kept', 'ask_modes', 'table_model', 'run_track4d', 'sets_of', 'listed', 'scores_of', 'summary',
+           'cell', 'signed', 'track4d_cells']
 
 # %% ../nbs/26f_track4d_table.ipynb #fd5f61c0
 from dataclasses import dataclass, replace
@@ -120,7 +120,7 @@ class TrackBudget:
 
 MODES = {'self': {'mode': 'self'}, 'no': {'mode': 'no'}, 'gold': {'mode': 'gold'}, 'corrupted': {'mode': 'corrupted'},
          'state only': {'mode': 'self', 'use_text': False}, 'text only': {'mode': 'self', 'use_state': False}}
-BUDGETS = {'tiny': TrackBudget(500, 3, 1, tuple(MODES), learning_rate=1.5e-3), 'small': TrackBudget(20000, 3, 3, tuple(MODES))}
+BUDGETS = {'tiny': TrackBudget(500, 3, 3, tuple(MODES), learning_rate=1.5e-3), 'small': TrackBudget(20000, 3, 3, tuple(MODES))}
 BESIDE = ('gru', 'no anchor', 'no slots', 'no residual', 'no kinematics', 'no RTGE', 'no memory')
 FULL, TEXT = 'full', 'trajectories as text'
 APART = {TEXT: {}}               # trained by itself; every other ablation is a decoder beside the full one
@@ -147,9 +147,20 @@ def ask_modes(model, lessons: list[Lesson], modes: list[str], as_text: bool = Fa
     "What a model replies under some histories."
     dialogues = [lesson.dialogue for lesson in lessons]
     others = [other_target(dialogue, dialogues, np.random.default_rng(number)) for number, dialogue in enumerate(dialogues)]
-    return {mode: kept(ask_all_dialogues(model, lessons, others=others, as_text=as_text, **MODES[mode]), lessons) for mode in modes}
+    ask = lambda mode: ask_all_dialogues(model, lessons, others=others, as_text=as_text, with_beside=mode == 'self', **MODES[mode])
+    return {mode: kept(ask(mode), lessons) for mode in modes}          # the decoders beside are compared under 'self' alone
 
 # %% ../nbs/26f_track4d_table.ipynb #a01af54e
+def table_model(folder: Path, preset: Preset, lessons: tuple[list[Lesson], list[Lesson]], name: str, number: int,
+                modes: tuple[str, ...] = ('self',), beside: bool = False) -> dict:
+    "One model of the table by name and seed, trained and asked on (train, test); finished in `folder`, it is only read."
+    base, (config, plan) = base_folder(preset), plan_of(BUDGETS[preset.name], name, number, beside)
+    out = folder / f'{name.replace(" ", "_")}_{number}'
+    def make() -> dict:
+        rows = run_lessons(out, preset, lessons[0], base, config, plan, progress=True)
+        return dict(seed=number, steps=len(rows), modes=ask_modes(load_track4d(out / 'model'), lessons[1], list(modes), plan.as_text))
+    return step(folder, out.name, dict(base=data_hash([base]), plan=vars(plan)), make)
+
 def run_track4d(preset: Preset, folder: Path, seed: int) -> dict:
     "All models of the table, trained and asked; each finished one stays in the folder."
     if preset.name not in BUDGETS: raise InputError(f'preset {preset.name}: has no budget for this table; use {" or ".join(BUDGETS)}')
@@ -158,13 +169,8 @@ def run_track4d(preset: Preset, folder: Path, seed: int) -> dict:
     names = [(FULL, seed + k) for k in range(budget.seeds)] + [(name, seed + k) for k in range(budget.other_seeds) for name in APART]
     models = {}
     for name, number in names:
-        config, plan = plan_of(budget, name, number, number == seed)
-        out = folder / f'{name.replace(" ", "_")}_{number}'
-        def make() -> dict:
-            rows = run_lessons(out, preset, train, base, config, plan, progress=True)
-            model, modes = load_track4d(out / 'model'), list(budget.modes) if name == FULL else ['self']
-            return dict(seed=number, steps=len(rows), modes=ask_modes(model, test, modes, plan.as_text))
-        models.setdefault(name, []).append(step(folder, out.name, dict(base=data_hash([base]), plan=vars(plan)), make))
+        modes = budget.modes if name == FULL else ('self',)
+        models.setdefault(name, []).append(table_model(folder, preset, (train, test), name, number, modes, number == seed))
     return summary(models, train, test) | {'base': data_hash([base])}
 
 # %% ../nbs/26f_track4d_table.ipynb #07296b68
