@@ -121,7 +121,8 @@ assert all(thing.color in told['content'] for _, told in caption_dialogues(first
 # ## What every token should be called
 #
 # A visual token covers a cell of 28 × 28 pixels. The words for what it covers, weighted by the share of the cell, are a target
-# for the token itself: read through the model's own word table, it must say them (notebook [`22e_base`](22e_base.ipynb)).
+# for the token itself: read through the names' rows of the model's own word table, it must say them (notebook
+# [`22e_base`](22e_base.ipynb)).
 # Half of a thing's share goes to its colour, half to its kind; the rest of the cell is "nothing".
 
 # %%
@@ -140,8 +141,9 @@ def cell_names(picture: Picture, layout: PatchLayout = PatchLayout()) -> np.ndar
     return shares.reshape(-1, len(NAMES))
 
 def token_naming_loss(model, seen: torch.Tensor, names: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    "Cross-entropy of visual tokens (N, width), read through the word table, against shares (N, names) of what they cover."
-    told = bare_model(model).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:])).log_softmax(-1)[:, ids]
+    "Cross-entropy of visual tokens (N, width), read through the rows of the names, against shares (N, names) of what they cover."
+    rows = bare_model(model).get_output_embeddings().weight[ids]
+    told = (torch.nn.functional.rms_norm(seen, seen.shape[-1:]) @ rows.T).log_softmax(-1)
     weights = torch.where(names[:, -1] < 0.98, 1.0, 0.2)
     return -(weights[:, None] * names * told).sum() / weights.sum()
 

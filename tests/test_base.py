@@ -119,6 +119,17 @@ def test_naming_loss_is_least_at_the_truth():
     assert told_right < told_wrong
 
 
+def test_naming_tokens_leaves_all_other_words_alone():
+    "With the whole vocabulary below the fraction, a long stage one pushed all other words the same way, until they were alike."
+    preset = load_preset('tiny', SMALL)
+    tokenizer = train_tokenizer([' '.join(('', *NAMES))] * 3, 700)
+    model, ids = build_vlm(preset, tokenizer), name_ids(tokenizer)
+    words = model.get_input_embeddings().weight
+    token_naming_loss(model, torch.randn(5, words.shape[1], generator=torch.Generator().manual_seed(1)), torch.eye(len(NAMES))[:5], ids).backward()
+    moved = words.grad.abs().sum(1) > 0
+    assert moved[ids].all() and moved.sum() == len(ids)
+
+
 def test_interrupted_equals_uninterrupted(tmp_path):
     preset = load_preset('tiny', SMALL)
     tokenizer = train_tokenizer(corpus(preset, 1), 800)

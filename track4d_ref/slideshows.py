@@ -75,8 +75,9 @@ def cell_names(picture: Picture, layout: PatchLayout = PatchLayout()) -> np.ndar
     return shares.reshape(-1, len(NAMES))
 
 def token_naming_loss(model, seen: torch.Tensor, names: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    "Cross-entropy of visual tokens (N, width), read through the word table, against shares (N, names) of what they cover."
-    told = bare_model(model).lm_head(torch.nn.functional.rms_norm(seen, seen.shape[-1:])).log_softmax(-1)[:, ids]
+    "Cross-entropy of visual tokens (N, width), read through the rows of the names, against shares (N, names) of what they cover."
+    rows = bare_model(model).get_output_embeddings().weight[ids]
+    told = (torch.nn.functional.rms_norm(seen, seen.shape[-1:]) @ rows.T).log_softmax(-1)
     weights = torch.where(names[:, -1] < 0.98, 1.0, 0.2)
     return -(weights[:, None] * names * told).sum() / weights.sum()
 
