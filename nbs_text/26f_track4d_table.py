@@ -384,7 +384,7 @@ assert 0.6 < shown[TEXT]['all']['parse_rate'][0] < 0.8 and len({len(line) for li
 #
 # Test dialogues of scenes that no training saw. The full model was trained with three seeds; each ablation is a decoder that was trained
 # beside the full one of the first seed, on the same trunk, and is compared with that one. Of the model that writes trajectories as text
-# this table holds one seed; a further one stands in `26ha_track4d_parts`, and the next full run of the experiment trains three. Intervals
+# this table holds one seed; two further ones stand in `26ha_track4d_parts`, and the next full run of the experiment trains three. Intervals
 # are over dialogues.
 
 # %%

@@ -95,7 +95,7 @@ def by_clip(rows: list[dict], lessons: list[Lesson]) -> list[dict]:
 
 # %% ../nbs/26ha_track4d_parts.ipynb #e2cb9f0c
 SCORES = ('traj_acc', 'ade_m')
-FURTHER = (1,)             # seeds of the text model beside the one that stands in the table of `track4d_table`
+FURTHER = (1, 2)             # seeds of the text model beside the one that stands in the table of `track4d_table`
 TURN_PARTS = {'occluded turns': True, 'visible turns': False}
 
 def same_turns(shipped: list[dict], runs: list[list[dict]]) -> list[list[dict]]:
