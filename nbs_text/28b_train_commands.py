@@ -142,7 +142,7 @@ assert answer[0] == 0 and 'Example: track4d train vision' in answer[1]
 def base(out: OutOption = Path('runs/base'),
          clips: Annotated[int, typer.Option(min=2, help='simulated clips')] = 6000,
          naming: Annotated[int, typer.Option(min=1, help='steps in which tokens learn to say what they are')] = 2600,
-         lessons: Annotated[int, typer.Option(min=1, help='steps of captions and questions')] = 1700,
+         lessons: Annotated[int, typer.Option(min=1, help='steps of captions and questions')] = 1100,
          preset: PresetOption = 'tiny', set_: SetOption = [], seed: SeedOption = 0,
          as_json: JsonOption = False) -> None:
     "Make the off-the-shelf model from nothing; goes on from its checkpoints. Made data_samples/base_tiny."

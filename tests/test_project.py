@@ -134,6 +134,9 @@ def test_saved_outputs_are_clean(path):
     for cell in cells(path, 'code'):
         assert cell.execution_count is None
         assert [output.ename for output in cell.outputs if output.output_type == 'error'] == []
+        texts = [output.get('text') or output.get('data', {}).get('text/plain', '') for output in cell.outputs]
+        assert not any(re.search(r'/(tmp|home|root|Users)/', text) for text in texts), 'a folder of one machine'
+        assert not any(output.get('name') == 'stderr' for output in cell.outputs), 'warnings or bars of progress'
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=name_of)

@@ -135,11 +135,11 @@ class BasePlan:
     clips: int = 6000
     naming_steps: int = 2600
     naming_pairs: int = 24           # pairs of frames per step of stage one
-    lesson_steps: int = 1700
+    lesson_steps: int = 1100
     pictures: int = 12               # per step of stage two; a third of it where a still fills a clip
     kept_pairs: int = 8              # pairs of frames that keep stage one alive in stage two
     naming_rate: float = 2e-3
-    lesson_rate: float = 1.5e-3
+    lesson_rate: float = 8e-4
     save_every: int = 50
     seed: int = 0
 
