@@ -52,7 +52,7 @@ def test_compact_folder_keeps_numbers_and_a_video(tmp_path):
     back = load_clip(tmp_path / 'a')
     for one, other in zip(clip.views, back.views):
         assert other.depth_m is None and other.instances is None and other.frames.shape == one.frames.shape
-        assert (other.w2c == one.w2c).all() and other.frame_valid.all()
+        assert np.abs(other.w2c - one.w2c).max() <= 5e-8 and (other.w2c == np.round(other.w2c, 7)).all() and other.frame_valid.all()
     (tmp_path / 'a' / 'view1.mp4').write_bytes((tmp_path / 'a' / 'view1.mp4').read_bytes()[:300])
     with pytest.raises(InputError, match='view1.mp4: not a readable video'): load_clip(tmp_path / 'a')
     save_clip(make_clip(frames=False), tmp_path / 'c', compact=True)
