@@ -69,6 +69,9 @@ ALIKE = {word: family for family, words in dict(
     "doesn't don't aren't wasn't didn't cannot can't won't", answer='answer answers correct', yea='yes true').items() for word in words.split()}
 NUMBER_OR_WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?")
 
+
+# %%
+#| export
 def _template_words() -> frozenset[str]:
     texts = [text for part in CLAIMS.values() for text in part]
     for phrasings, wrappers in WORDINGS.values(): texts += [*wrappers, *(text for many in phrasings.values() for text in many)]
@@ -209,6 +212,9 @@ def _reply(journal, replies: dict[str, str], record: Record, text: str, ask: Cal
         journal.write(json.dumps(dict(id=record.id, text=replies[record.id])) + '\n'); journal.flush()
     return replies[record.id]
 
+
+# %%
+#| export
 def paraphrase_records(source: Path | str, out: Path | str, model: str, ask: Callable[[str], str]) -> dict:
     "Write a record file anew with `ask`'s wordings where the guard lets them pass; returns what was kept and refused."
     source, out = Path(source), Path(out)

@@ -304,7 +304,7 @@ def preflight_text(found: dict, preset: Preset) -> str:
         f"peak memory: {memory}; by formula {found['memory']['peak'] / mib:.0f} MiB in all, weights included",
         f"one pass: {found['steps_per_epoch']} steps, {duration(found['epoch_seconds'])}"
         + (f"; the preset stops after {duration(preset.train_seconds)}" if preset.train_seconds else
-           f"; the preset stops after {preset.train_steps}" if preset.train_steps else ''),
+           f"; the preset stops after {preset.train_steps} steps" if preset.train_steps else ''),
         f"kept features of the tower: {found['kept_features_bytes'] / mib:.1f} MiB of main memory"])
 
 

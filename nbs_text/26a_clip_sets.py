@@ -67,6 +67,9 @@ def question_line(question: Question) -> dict:
     return dict(type=question.type, form=question.meta['form'], prompt=question.prompt, answer=question.answer, label=question.meta['label'],
                 hint=question_hint(question), choices=list(question.choices), circles=[reference for reference in question.references if reference['mode'] == 'circle'])
 
+
+# %%
+#| export
 def _compatible(lines: list[dict], most: int = 4) -> tuple[list[dict], list[dict]]:
     "The lines whose circles can be drawn together, first come first served, and those circles."
     circles, kept = [], []

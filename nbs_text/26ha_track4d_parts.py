@@ -195,6 +195,9 @@ def hidden_scores(runs: list[list[dict]], shipped: list[dict], lessons: list[Les
              for a, b in (('hidden', 'seen, same turns'), ('last, hidden', 'last, seen'))}
     return found | {'apart': apart}
 
+
+# %%
+#| export
 def turn_grid(rows: list[dict]) -> list[dict]:
     "Traj-Acc and ADE by number of the trajectory turn, for short and long clips."
     cells = []

@@ -120,7 +120,7 @@ def test_naming_loss_is_least_at_the_truth():
 
 
 def test_naming_tokens_leaves_all_other_words_alone():
-    "With the whole vocabulary below the fraction, a long stage one pushed all other words the same way, until they were alike."
+    "With the whole vocabulary below the fraction, a long stage one pushed all other words the same way, until they were alike (LOG.md)."
     preset = load_preset('tiny', SMALL)
     tokenizer = train_tokenizer([' '.join(('', *NAMES))] * 3, 700)
     model, ids = build_vlm(preset, tokenizer), name_ids(tokenizer)

@@ -35,7 +35,7 @@ class Budget:
     seeds: int
     ablation_steps: int
     videos: int = 16                 # per step
-    learning_rate: float = 6e-4      # more drowns in its own noise (LOG.md)
+    learning_rate: float = 6e-4      # the base's lessons were noisy at twice this (LOG.md); not compared for the tables
     first_seed: int = 20261          # series of training clips; benchmarks have their own
     ways: tuple[str, ...] = ('full', 'lora', 'blind')        # rows of Table 2 that are trained
 

@@ -119,6 +119,7 @@ def hidden_scores(runs: list[list[dict]], shipped: list[dict], lessons: list[Les
              for a, b in (('hidden', 'seen, same turns'), ('last, hidden', 'last, seen'))}
     return found | {'apart': apart}
 
+# %% ../nbs/26ha_track4d_parts.ipynb #cfd40e8d
 def turn_grid(rows: list[dict]) -> list[dict]:
     "Traj-Acc and ADE by number of the trajectory turn, for short and long clips."
     cells = []
