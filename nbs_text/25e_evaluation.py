@@ -123,12 +123,41 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
     return answers
 
 
+# %% [markdown]
+# ## Answers aloud
+#
+# A model that was taught to say its answer in words before the letter, "moves left, so B" (`26a_clip_sets`), is decoded greedily. Words
+# that are one of the options decide, as a reader would let them; else what comes after the last "so" is the answer, and where that is
+# none of the allowed ones, the question counts as answered wrongly. **[ours]**
+
+# %%
+#| export
+MOST_WORDS = 40                  # tokens of an answer aloud; the longest option has 20
+
+def heard(text: str, record: Record) -> str:
+    "The letter of the option that an answer aloud names, or the letter, Yes or No at its end; '' where none that is allowed was said."
+    words, _, last = text.strip().rpartition(', so ')
+    if words in record.choices: return LETTERS[record.choices.index(words)]
+    return last if last in allowed_answers(record) else ''
+
+def answers_aloud(model, tokenizer, example: ClipExample, records: list[Record]) -> list[str]:
+    "The model's answers to all closed questions of one example, said in words first."
+    texts = ask_packed(model, tokenizer, without_answers(example), MOST_WORDS)
+    return [heard(text, record) for text, record in zip(texts, records)]
+
+
+# %%
+record = next(record for _, group in pairs for record in group if len(record.choices) == 4)
+said = {'moves, so B': 'B', 'B': 'B', f'{record.choices[2]}, so A': 'C', 'moves, so E': '', 'moves left': ''}
+for text, letter in said.items(): print(f'{text!r:30s} -> {heard(text, record)!r}')
+assert all(heard(text, record) == letter for text, letter in said.items())
+
 # %%
 #| export
 def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False,
                progress: bool = True,
                answer=answers_of) -> list[dict]:
-    "Rows of answers to every question; `blind` hides the videos; `answer` is this or `likeliest_answers`."
+    "Rows of answers to every question; `blind` hides the videos; `answer` is this, `answers_aloud` or `likeliest_answers`."
     rows = []
     for example, records in tqdm(pairs, 'answering', unit='clip', disable=not progress):
         said = answer(model, tokenizer, blinded(example) if blind else example, records)
@@ -261,7 +290,7 @@ def write_answers(path: Path | str, rows: list[dict]) -> None:
 # %%
 #| export
 def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset: Preset,
-                   blind: bool = False) -> list[dict]:
+                   blind: bool = False, answer=answers_of) -> list[dict]:
     "Answer the questions of a benchmark that `out` does not hold yet; all rows, scored, are stored there."
     rows = read_answers(out, must_exist=False)
     done = {row['id'] for row in rows}
@@ -269,7 +298,7 @@ def answer_records(model, tokenizer, bench: Path | str, out: Path | str, preset:
         todo = grouped(record for record in read_records(file) if record.id not in done)
         for number, records in enumerate(tqdm(todo, 'answering', unit='clip')):
             example = make_example(records, open_clip(records[0], file), preset, blind=blind)
-            rows += score_rows(answer_all(model, tokenizer, [(example, records)], progress=False))
+            rows += score_rows(answer_all(model, tokenizer, [(example, records)], progress=False, answer=answer))
             if number % 20 == 19: write_answers(out, rows)
     write_answers(out, rows)
     return rows

@@ -12,7 +12,7 @@
 #   both. Drawing afresh instead of listing 400,000 pairs is **[ours]**
 # * **Needs** nothing
 # * **Time** 25 seconds
-# * **Before this** `09_questions`, `20_packing`, `22_sft`
+# * **Before this** `09_questions`, `20_packing`, `22_sft`, `22f_grounding`
 
 # %%
 #| export
@@ -24,7 +24,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from track4d_ref.bench import BENCH
 from track4d_ref.clips import Clip
+from track4d_ref.grounding import camera_truth, mention_ends, object_truth
 from track4d_ref.measurements import measure
 from track4d_ref.packing import ClipExample
 from track4d_ref.patches import PatchLayout, Video
@@ -62,10 +64,12 @@ def question_hint(question: Question) -> tuple[int, str] | None:
     if not claimed: return len(question.text) + 1, truth
     return (question.text.rindex(claimed), truth) if claimed in question.text else None
 
-def question_line(question: Question) -> dict:
-    "A question as a small dict: type, form, prompt, answer, true label, hint, option texts and the circles it needs."
+def question_line(question: Question, captions: dict[int, str] | None = None) -> dict:
+    """A question as a small dict: type, form, prompt, answer, true label, hint, option texts, the circles it needs, and where it
+    mentions which object (`22f_grounding`) if the captions of all objects by id are given."""
     return dict(type=question.type, form=question.meta['form'], prompt=question.prompt, answer=question.answer, label=question.meta['label'],
-                hint=question_hint(question), choices=list(question.choices), circles=[reference for reference in question.references if reference['mode'] == 'circle'])
+                hint=question_hint(question), choices=list(question.choices), circles=[reference for reference in question.references if reference['mode'] == 'circle'],
+                mentions=mention_ends(question.prompt, question.references, captions) if captions else [])
 
 
 # %%
@@ -82,8 +86,8 @@ def _compatible(lines: list[dict], most: int = 4) -> tuple[list[dict], list[dict
 
 def clip_lines(clip: Clip, rng: np.random.Generator, per_type: int = 4) -> dict[str, list]:
     "Question lines of a clip: `plain`, `circled` with their `circles`, and both kinds of `tracks`."
-    m, cuts = measure(clip), load_thresholds(clip.source)
-    ask = lambda modes, forms, count: [question_line(question) for question in
+    m, cuts, captions = measure(clip), load_thresholds(clip.source), {int(item.id): item.caption for item in clip.objects}
+    ask = lambda modes, forms, count: [question_line(question, captions) for question in
                                        ask_measured_all(m, rng, STANDARD, count, cuts, Style(forms=forms, modes=modes))]
     plain = ask(('caption', 'caption', 'pixel'), ('choice', 'yes_no'), per_type) + ask(('caption', 'pixel'), ('free',), 1)
     circled, circles = _compatible(ask(MODES, ('choice', 'yes_no'), per_type))
@@ -154,22 +158,28 @@ PIECE = 250
 
 @dataclass(frozen=True)
 class ClipSet:
-    "Many clips: frames (M, T, H, W, 3) uint8, words of the cells (M, tokens, names), and the question lines of each."
+    """Many clips: frames (M, T, H, W, 3) uint8, words of the cells (M, tokens, names), the question lines of each, and what mentions
+    are to know (`22f_grounding`): objects and their weights (M, 8, 33), cameras (M, 6)."""
     frames: np.ndarray
     words: np.ndarray
     lines: list[dict]
+    objects: np.ndarray
+    weights: np.ndarray
+    cameras: np.ndarray
 
     def __len__(self) -> int: return len(self.frames)
 
 def make_piece(preset: Preset, seed: int, start: int, count: int, layout: PatchLayout = PatchLayout()) -> dict[str, np.ndarray]:
     "Arrays of clips start … start + count − 1 of a series."
-    frames, words, lines = [], [], []
+    frames, words, lines, truths = [], [], [], []
     for index in range(start, start + count):
         clip = simulate_clip(seed, preset, index)
         frames.append(clip.view.frames); words.append(cell_words(clip, layout).astype(np.float16))
         lines.append(clip_lines(clip, np.random.default_rng([seed, index])))
+        truths.append((*object_truth(m := measure(clip)), camera_truth(m)))
     text = np.frombuffer(json.dumps(lines, ensure_ascii=False).encode(), np.uint8)
-    return dict(frames=np.stack(frames), words=np.stack(words), lines=text)
+    objects, weights, cameras = map(np.stack, zip(*truths))
+    return dict(frames=np.stack(frames), words=np.stack(words), lines=text, objects=objects, weights=weights, cameras=cameras)
 
 
 # %%
@@ -179,12 +189,12 @@ def clip_set(folder: Path | str, preset: Preset, seed: int, count: int, piece: i
     "The first `count` clips of a series with their questions, from the pieces in `folder`; missing pieces are made."
     folder, found = Path(folder), []
     for start in tqdm(range(0, count, piece), 'clips and questions', unit='piece', disable=not progress):
-        path = folder / f'{preset.name}_{layout.cell}px_{seed}_{start:06d}_{piece}.npz'
+        path = folder / f'grounded_{preset.name}_{layout.cell}px_{seed}_{start:06d}_{piece}.npz'
         if not path.exists(): write_arrays(path, **make_piece(preset, seed, start, piece, layout))
         found.append(read_arrays(path))
     lines = [line for arrays in found for line in json.loads(arrays['lines'].tobytes())]
     join = lambda name: np.concatenate([arrays[name] for arrays in found])[:count]
-    return ClipSet(join('frames'), join('words'), lines[:count])
+    return ClipSet(join('frames'), join('words'), lines[:count], join('objects'), join('weights'), join('cameras'))
 
 
 # %%
@@ -200,10 +210,18 @@ assert len(list(folder.iterdir())) == 2
 # ## Mixtures
 #
 # A mixture says which share of the questions of a video are true-motion (TM) and visual (PT) tracking; the rest is standard,
-# and their number stays the same. Types are drawn first, so that rare types are not rare in training.
+# and their number stays the same. Types and forms are drawn as often as the benchmark asks them (4DP-QA's counts, `12e_bench`), and a
+# fifth as often in free words.
+#
+# A closed question is answered in words and then by its letter, "moves left, so B", or by Yes or No. A model of four layers must
+# find the answer in the video *and* find it among the options; with a letter alone it has to do both before its first word, and
+# after 250 steps on all types its letters were still constants, while it knew 86 % of camera movements in words (`LOG.md`). **[ours]**
 
 # %%
 #| export
+SHARES = {(name, form): share + 1 for name, (choice, yes_no) in BENCH.counts.items()          # [ours]; + 1: every form is drawn at times
+          for form, share in dict(choice=choice, yes_no=yes_no, free=(choice + yes_no) // 5).items()}
+
 @dataclass(frozen=True)
 class Mixture:
     "Shares of the two tracking tasks; the rest are standard questions (4DP-QA Table 4, rows II to V)."
@@ -214,19 +232,24 @@ class Mixture:
 MIXTURES = (Mixture('Std'), Mixture('Std + TM', true_motion=0.2), Mixture('Std + PT', visual=0.2), Mixture('Std + PT + TM', 0.1, 0.1))
 
 def _draw_standard(lines: list[dict], count: int, rng: np.random.Generator) -> list[dict]:
-    "`count` lines, a random type first, without repetition while there is choice."
-    by_type = {}
-    for line in lines: by_type.setdefault(line['type'], []).append(line)
-    pools = {kind: list(rng.permutation(len(group))) for kind, group in by_type.items()}
-    chosen = []
-    while len(chosen) < count and any(pools.values()):
-        kind = list(pools)[int(rng.integers(len(pools)))]
-        if pools[kind]: chosen.append(by_type[kind][pools[kind].pop()])
+    "`count` lines, each time a type and form in proportion to SHARES first, without repetition while there is choice."
+    pools, chosen = {}, []
+    for number in rng.permutation(len(lines)): pools.setdefault((lines[number]['type'], lines[number]['form']), []).append(lines[number])
+    while len(chosen) < count and pools:
+        kinds = list(pools)
+        shares = np.array([SHARES[kind] for kind in kinds], float)
+        kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+        chosen.append(pools[kind].pop())
+        if not pools[kind]: del pools[kind]
     return chosen
 
 
 # %%
 #| export
+def spoken(line: dict) -> str:
+    "The answer of a question line as the model is to say it: words, and the letter (or Yes, No) that follows from them."
+    return line['answer'] if line['form'] not in ('choice', 'yes_no') else f'{line["label"]}, so {line["answer"]}'
+
 def draw_example(data: ClipSet, index: int, mixture: Mixture, count: int, rng: np.random.Generator, seconds_per_frame: float = 0.25,
                  circled: float = 0.5) -> tuple[ClipExample, list[dict]]:
     "A training video with about `count` questions of a mixture, and their lines; with circles drawn in a share `circled` of the draws."
@@ -240,7 +263,7 @@ def draw_example(data: ClipSet, index: int, mixture: Mixture, count: int, rng: n
         tracks = [line for line in lines['tracks'] if line['type'] == name]
         chosen += [tracks[k] for k in rng.permutation(len(tracks))[:wanted]]
     chosen += _draw_standard(lines[kind], count - len(chosen), rng)
-    dialogues = tuple(({'role': 'user', 'content': line['prompt']}, {'role': 'assistant', 'content': line['answer']}) for line in chosen)
+    dialogues = tuple(({'role': 'user', 'content': line['prompt']}, {'role': 'assistant', 'content': spoken(line)}) for line in chosen)
     camera = next((line['label'] for line in lines['plain'] if line['type'] == 'camera_movement'), '')
     return ClipExample(f'clip-{index}', (Video(f'clip-{index}', frames, seconds_per_frame),), dialogues, camera), chosen
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from track4d_ref.clip_sets import MIXTURES, NAMES, cell_words, clip_lines, clip_set, draw_example
+from track4d_ref.clip_sets import MIXTURES, NAMES, SHARES, cell_words, clip_lines, clip_set, draw_example, spoken
+from track4d_ref.evaluation import answers_aloud
 from track4d_ref.fine_tuning import FineTunePlan, fine_tune, fine_tune_step, prepare, verdicts
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip
@@ -59,7 +60,7 @@ def test_mixtures_keep_the_number_of_questions(data, mixture):
 
 def test_a_step_depends_on_seed_and_number_alone(data, tokenizer):
     plan = FineTunePlan(videos=2, questions=3, parts=1)
-    losses = [fine_tune_step(build_vlm(PRESET, tokenizer), tokenizer, data, replace(plan, seed=seed), step, 0.25)[0]
+    losses = [fine_tune_step(prepare(build_vlm(PRESET, tokenizer), plan), tokenizer, data, replace(plan, seed=seed), step, 0.25)[0]
               for seed, step in ((0, 0), (0, 0), (1, 0), (0, 1))]
     assert losses[0] == losses[1] and len(set(losses)) == 3
 
@@ -77,7 +78,7 @@ def test_lora_leaves_words_and_layers_alone(tmp_path, data, tokenizer):
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     wrapped = prepare(model, FineTunePlan('lora'))
     names = [name for name, p in wrapped.named_parameters() if p.requires_grad]
-    assert names and all('lora' in name or 'visual' in name for name in names)
+    assert names and all('lora' in name or 'merger' in name or 'readout' in name for name in names)
     after = fine_tune(build_vlm(PRESET, tokenizer), tokenizer, data, FineTunePlan('lora', videos=2, questions=2, parts=1, steps=2), PRESET, tmp_path, progress=False)
     assert torch.equal(dict(after.named_parameters())['model.language_model.embed_tokens.weight'], before['model.language_model.embed_tokens.weight'])
     assert set(dict(after.named_parameters())) == set(before)
@@ -103,3 +104,26 @@ def test_tables_from_verdicts():
     assert [line[0] for line in lines] == ['data', 'base', 'Std', 'Std + TM'] and lines[3][2].startswith('+0.0') and lines[3][-2] == '81.3'
     assert {line[0] for line in table2_cells(result)} >= {'overall', 'camera', 'depth', 'camera_movement'}
     assert verdicts([dict(correct=True), dict(correct=False)]) == '10'
+
+
+def test_answers_are_said_in_words_first():
+    line = dict(form='choice', label='moves left', answer='B')
+    assert spoken(line) == 'moves left, so B' and spoken(dict(line, form='yes_no', answer='No')) == 'moves left, so No'
+    assert spoken(dict(line, form='free', answer='moves left')) == 'moves left'
+
+
+@pytest.mark.parametrize('text, choices, heard', [('moves left, so B', 4, 'B'), (' moves left, so B ', 4, 'B'), ('moves left, so E', 4, ''), ('B', 4, 'B'),
+                                                  ('increases, so No', 0, 'No'), ('so, so Yes', 0, 'Yes'), ('increases, so A', 0, ''), ('', 2, ''), ('b, so A', 4, 'B'), ('b, so Z', 2, 'B'), ('c, so A', 2, 'A'), ('increases, so', 0, '')])
+def test_what_is_heard_of_an_answer_aloud(monkeypatch, text, choices, heard):
+    from types import SimpleNamespace
+    from track4d_ref.packing import ClipExample
+    monkeypatch.setattr('track4d_ref.evaluation.ask_packed', lambda *_: [text])
+    record = SimpleNamespace(choices=('a', 'b', 'c', 'd')[:choices], answer='A' if choices else 'Yes')
+    assert answers_aloud(None, None, ClipExample('c', (), (({'role': 'user', 'content': 'how?'},),)), [record]) == [heard]
+
+
+def test_forms_are_drawn_as_the_benchmark_asks_them(data):
+    drawn = [(line['type'], line['form']) for k in range(60) for line in draw_example(data, k % 3, MIXTURES[0], 6, np.random.default_rng(k))[1]]
+    assert set(drawn) <= set(SHARES) and SHARES['depth', 'choice'] == 1
+    of = lambda form: sum(pair == ('depth', form) for pair in drawn)
+    assert of('yes_no') > 3 * of('choice')

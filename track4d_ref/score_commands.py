@@ -22,12 +22,13 @@ def evaluate(model: Annotated[Path, typer.Option(help='folder of a model, or of 
              bench: Annotated[Path, typer.Option(help='record file (JSONL), or a folder of them')],
              out: OutOption = Path('runs/answers.jsonl'),
              blind: Annotated[bool, typer.Option(help='hide the video')] = False,
+             aloud: Annotated[bool, typer.Option(help='the model says its answers in words before the letter')] = False,
              preset: PresetOption = 'tiny', set_: SetOption = [], as_json: JsonOption = False) -> None:
     "Answer every question of a record file and score the answers; goes on where it was stopped."
     from track4d_ref.adapters import load_model
-    from track4d_ref.evaluation import answer_records, scored_table
+    from track4d_ref.evaluation import answer_records, answers_aloud, answers_of, scored_table
     from track4d_ref.presets import load_preset
-    answers = answer_records(*load_model(model), bench, out, load_preset(preset, tuple(set_)), blind)
+    answers = answer_records(*load_model(model), bench, out, load_preset(preset, tuple(set_)), blind, answers_aloud if aloud else answers_of)
     table = scored_table(answers)
     say({'rows': table.cells()}, as_json, table.text())
 
