@@ -10,7 +10,7 @@
 # * **Why** the whole road must work end to end, on real video too, before any part of it is worth deepening
 # * **Paper** 4DP-QA: Figure 2, §3 (questions), §4 (training and scoring), at the smallest scale
 # * **Needs** the shipped samples; real samples are used where `--data` or `TRACK4D_DATA` names them
-# * **Time** 60 seconds here, with a training budget of seconds; `make demo` takes about five minutes
+# * **Time** 60 seconds here, with a training budget of seconds; `make demo` takes about four minutes
 # * **Before this** everything, or nothing: this is a good place to begin
 
 # %%
