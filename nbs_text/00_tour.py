@@ -6,7 +6,7 @@
 # * **What** one clip from pixels to a model's answer, with a picture at each step
 # * **Why** to see where the road leads before walking it
 # * **Paper** 4DP-QA: Eq. 1 and 2, Figure 2, the question generator
-# * **Needs** nothing but the repository; no GPU, no download
+# * **Needs** nothing but the repository; no GPU, no download; in a cloud notebook first run the two lines at the end of the index
 # * **Time** one minute
 # * **Before this** nothing
 
@@ -91,17 +91,21 @@ assert np.ptp(clip.view.w2c[:, 0, 3]) > 0.5                           # the came
 # ## Questions, written by geometry
 #
 # No person is in the loop. Positions become labels ("moves to the right"), labels become questions of thirteen types, and
-# whatever is unclear is not asked.
+# whatever is unclear is not asked. Another clip, with more in it to ask about:
 
 # %%
 folders = sorted(path.parent for path in project_path('data_samples/clips').glob('*/clip.json'))
 sample = load_clip(folders[1])
+sample
+
+# %% [markdown]
+# Behind the arrow stands the label, what geometry knows. A question may offer four options, make a claim that is right or wrong, or
+# name a thing by its pixel as a fraction of the picture, as "(0.246, 0.475)" does.
+
+# %%
 questions = ask_all(sample, np.random.default_rng(0), thresholds=load_thresholds('simulator'))
 for question in questions[:6]:
     print(f'{question.type}\n  {question.text}\n  → {question.meta.get("label", question.answer)}')
-
-# %%
-sample
 
 # %%
 assert len({question.type for question in questions}) >= 8

@@ -242,11 +242,11 @@ def load_thresholds(source: str = 'default', path: Path | str | None = None) -> 
 sources = ['default', 'simulator', 'kitti', 'adt']
 names = [field.name for field in dataclasses.fields(Thresholds)][1:]
 grid = [[getattr(load_thresholds(source), name) for source in sources] for name in names]
-figure, axis = plt.subplots(figsize=(5.5, 2.6), dpi=90); axis.axis('off')
+figure, axis = plt.subplots(figsize=(5.5, 3.0), dpi=90); axis.axis('off')
 table = axis.table([[f'{value:g}' for value in row] for row in grid], rowLabels=names, colLabels=sources, loc='center', cellLoc='center')
 for (row, column), cell in table.get_celld().items():
     if row and column > 0 and grid[row - 1][column] != grid[row - 1][0]: cell.set_facecolor('#CDE7F5')
-axis.set_title('thresholds; blue: a source differs from the default', fontsize=9); plt.show()
+axis.set_title('thresholds; blue: a source differs from the default', fontsize=9, pad=14); plt.show()
 
 # %%
 assert load_thresholds('never-heard-of') == dataclasses.replace(load_thresholds('default'), source='never-heard-of')

@@ -142,8 +142,8 @@ draw_axes(axis, invert_pose(w2c), 'camera')
 axis.scatter(*points_m.T, color='#444444', s=14)
 axis.set(xlabel='x (m)', ylabel='y (m)', zlabel='z (m)',
          title='z of the camera points at the scene, y points down')
-axis.set_box_aspect((1, 1, 0.6)); axis.view_init(22, -50)
-plt.show()
+axis.set(xlim=(-2, 5), ylim=(-7, 2), zlim=(-1, 4)); axis.set_box_aspect((7, 9, 5), zoom=0.95)
+axis.locator_params(nbins=5); axis.view_init(24, -140); plt.show()
 
 # %%
 assert np.allclose(transform_v1(w2c, points_m), transform(w2c, points_m), atol=1e-12)
@@ -299,8 +299,8 @@ for start, step, length in zip(origin_m, direction, np.linalg.norm(points_m - or
     axis.plot(*np.stack([start, start + step * length]).T, color='#0072B2', linewidth=0.8)
 axis.scatter(*points_m.T, color='#D55E00', s=18)
 axis.set(xlabel='x (m)', ylabel='y (m)', zlabel='z (m)', title='each ray ends in its point')
-axis.view_init(22, -50)
-plt.show()
+axis.set_box_aspect((5, 8, 3), zoom=0.95)
+axis.locator_params(nbins=4); axis.view_init(24, -140); plt.show()
 
 # %%
 lines = pluecker(origin_m, direction)

@@ -159,8 +159,8 @@ def _cut(clip: Clip, start: int, stop: int) -> Clip:
 # %% [markdown]
 # ## A clip to look at
 #
-# Until the simulator arrives in the next notebook, a toy does: a red box slides to the right past a grey wall while the
-# camera drifts to the left. The picture is wider than high and the camera is rolled, as our rule of uneven numbers asks.
+# Until the simulator arrives (`03_textures` to `03i_simulator`), a toy does: an orange ball moves to the right in front of a grey
+# wall while the camera drifts to the left. The picture is wider than high and the camera is rolled, as our rule of uneven numbers asks.
 
 # %%
 #| hide
@@ -540,7 +540,7 @@ assert 'do not fit together' in load_complaint(extra_object)
 #    motion of a solid thing can do that, and questions about clockwise turns would be answered backwards.
 # 2. `write_video` pads one row and one column by repeating the edge, because H.264 in 4:2:0 needs even sizes. The
 #    arrays keep 97 × 61; the video is for people.
-# 3. `clip.json` and `world.npz` are needed; `view0.npz` only for pixels, depth and instances; the video is never read
-#    by the package. `.npz` is a ZIP of `.npy` files, and their header is one line of text.
+# 3. `clip.json` and `world.npz` are needed; `view0.npz` only for pixels, depth and instances; of a compact folder
+#    the video instead. `.npz` is a ZIP of `.npy` files, and their header is one line of text.
 #
 # </details>

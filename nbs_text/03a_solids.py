@@ -156,7 +156,7 @@ for axis, (kind, taper, name) in zip(axes, [(ELLIPSOID, 1., 'ellipsoid'), (BOX, 
     for ray in range(0, 300, 30): axis.plot(*torch.stack([o, o + d * 1.3])[:, [0, 2], ray].T, lw=0.4,
                                             color='0.7')
     axis.set(title=name, aspect='equal', xlim=(-3.1, 1.3), xlabel='x')
-axes[0].set_ylabel('z')
+axes[0].set_ylabel('z'); plt.show()
 
 # %% [markdown]
 # Grey: a fan of rays from the left. Blue: where they enter. The ray origin is off the middle plane, so round outlines are cuts

@@ -175,9 +175,9 @@ with torch.inference_mode():
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), dpi=80)
 for axis, values, title in zip(axes, (room_only.depth_m, surface.depth_m, surface.instance),
                                ('depth of the room (m)', 'nearest depth (m)', 'instances')):
-    figure.colorbar(axis.imshow(values.reshape(180, 270), cmap='Set2' if title == 'instances' else 'viridis'),
-                    ax=axis)
-    axis.set_title(title)
+    shown = axis.imshow(values.reshape(180, 270), cmap='Set2' if title == 'instances' else 'viridis')
+    axis.set(title=title, xticks=[], yticks=[])
+    if title != 'instances': figure.colorbar(shown, ax=axis, shrink=0.85)
 assert (surface.depth_m <= room_only.depth_m).all() and sum(len(winner) for _, winner,
                                                             _ in won) == (surface.number >= 0).sum()
 

@@ -153,7 +153,7 @@ for number, program in enumerate(['forward', 'left', 'orbit_right', 'forward+pan
     for t in (0, 4, 8): axis.arrow(*eye[t, :2], *ahead[t, :2] * 0.7, color=f'C{number}', width=0.008,
                                    head_width=0.07)
 axis.set(aspect='equal', xlabel='x (m)', ylabel='y (m)', title='camera paths and view directions, from above')
-axis.legend(fontsize=7, loc='center left', bbox_to_anchor=(1.02, 0.5))
+axis.legend(fontsize=7, loc='center left', bbox_to_anchor=(1.02, 0.5)); plt.show()
 
 # %% [markdown]
 # The curves are told apart by colour, the moments by dots.
@@ -221,7 +221,7 @@ for axis, program in zip(axes, ('straight', 'curved', 'accelerating', 'turning_l
     for run, angle in zip(path, heading):
         axis.plot(*run.T[:2], 'o-', ms=2, lw=0.8)
         axis.quiver(*run[::4].T[:2], np.cos(angle[::4]), np.sin(angle[::4]), width=0.012, scale=9)
-    axis.set(aspect='equal', title=program, xlabel='x (m)')
+    axis.set(xlim=(-2.4, 2.4), ylim=(-2.6, 2.6), aspect='equal', title=program, xlabel='x (m)')
 axes[0].set_ylabel('y (m)')
 path, heading = object_motion(np.random.default_rng(3), 'turning_right', times_s, 20, (1.5, 2.5), agent=True)
 front = np.stack([np.cos(heading), np.sin(heading)], -1)

@@ -340,7 +340,7 @@ def _camera_cones(axis: Axes, view: View, flat, cone_m: float) -> None:
 
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.9), width_ratios=(1.4, 1))
+figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.9), width_ratios=(1.5, 1))
 show_frame(axes[0], view, 0, 'what the first camera sees', wash=0.2)
 for item in clip.objects: draw_box(axes[0], view, item, 0, colors[item.id], item.caption)
 birds_eye(axes[1], clip, names=True).set_title('the same from above')

@@ -459,7 +459,8 @@ if office:
 # * A rig that is not rectified is refused, by its cameras or by its pictures.
 # * The block matcher equals its four loops; OpenCV's is better on a photograph, and the gap is printed.
 # * What the left–right check refuses is far worse than what it believes, and filling from behind lowers bad-2px.
-# * On a simulated rig stereo depth is right to half a pixel of disparity, and objects are where they should be.
+# * On a simulated rig stereo depth is right to half a pixel of disparity, and objects stand within a tenth of their distance of their
+#   place.
 #
 # ## Try it
 #

@@ -277,8 +277,8 @@ assert np.allclose(pixels[0], pixels[1])
 #
 # <details><summary>Solutions</summary>
 #
-# 1. The ones that fit rigid groups longest; with random walks none does, and what is kept is chance. Look at the
-#    residuals.
+# 1. 64 columns spread evenly over those known in two frames or more, whatever the points do. If only some columns matter,
+#    pass only those.
 # 2. It names the file and the field. Without intrinsics a pixel has no direction, so nothing can be guessed.
 # 3. False for all points in that frame: nobody was seen. The frame itself stays.
 #

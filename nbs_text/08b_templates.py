@@ -347,9 +347,9 @@ axis.set(xlabel='words', title='length of the eight phrasings of each type'); pl
 coverage = [[sum(f'{{{slot}}}' in text for text in PHRASINGS[name]) for slot in ('a', 'b', 'c', 'query', 'reference', 'frames')] for name in names]
 figure, axis = plt.subplots(figsize=(4.6, 3), dpi=90)
 axis.imshow(coverage, cmap='Blues', vmin=0, vmax=10, aspect='auto')
-axis.set_xticks(range(6), ('a', 'b', 'c', 'query', 'reference', 'frames'), fontsize=8); axis.set_yticks(range(15), names, fontsize=7)
+axis.set_xticks(range(6), ('a', 'b', 'c', 'query', 'reference', 'frames'), fontsize=7, rotation=30); axis.set_yticks(range(15), names, fontsize=7)
 for row, line in enumerate(coverage):
-    for column, count in enumerate(line): axis.text(column, row, count or '', ha='center', va='center', fontsize=7)
+    for column, count in enumerate(line): axis.text(column, row, count or '', ha='center', va='center', fontsize=7, color='white')
 axis.set_title('phrasings that use each slot', fontsize=9); plt.tight_layout(); plt.show()
 
 # %%

@@ -65,12 +65,12 @@ def point_text(xy) -> str:
 
 # %%
 m = measure(simulate_clip(7, load_preset('tiny')))
-figure, axes = plt.subplots(1, 3, figsize=(8.5, 2.9), dpi=90)
+figure, axes = plt.subplots(1, 3, figsize=(8.5, 2.9), dpi=78)
 for axis, t in zip(axes, (0, 3, len(m.frames) - 1)):
     axis.imshow(m.view.frames[t]); axis.axis('off'); axis.set_title(f'frame {t}', fontsize=9)
     for n, item in enumerate(m.clip.objects):
         uv = object_pixel(m, n, t)
-        if uv is not None: axis.plot(*(uv - 0.5), 'w+'); axis.text(*uv, f'{item.caption} {point_text(fraction(uv, m.view))}', fontsize=6, color='white')
+        if uv is not None: axis.plot(*(uv - 0.5), 'w+'); axis.text(*(uv - 4), f'{item.caption}\n{point_text(fraction(uv, m.view))}', fontsize=5.5, color='white', ha='center', va='bottom' if n % 2 else 'top', clip_on=True)
 plt.tight_layout(); plt.show()
 
 # %%

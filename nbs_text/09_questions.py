@@ -445,11 +445,11 @@ assert len(shown) == 4 and all(question.choices['ABCD'.index(question.answer)] =
 many = [question for clip in simulate_clips(60, 77, load_preset('tiny')) for question in ask_all(clip, rng, per_type=2)]
 letters = Counter(question.answer for question in many if len(question.choices) == 4)
 yes = Counter(question.answer for question in many if question.meta['form'] == 'yes_no')
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.2), dpi=90)
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), dpi=90, width_ratios=(1, 0.7, 1.4))
 axes[0].bar(list('ABCD'), [letters[letter] for letter in 'ABCD'], color='#0072B2'); axes[0].set_title('right letter', fontsize=9)
 axes[1].bar(list(yes), list(yes.values()), color='#0072B2'); axes[1].set_title('right answer', fontsize=9)
 kinds = Counter(question.type for question in many)
-axes[2].barh(list(kinds), list(kinds.values()), color='#0072B2'); axes[2].tick_params(labelsize=5); axes[2].invert_yaxis(); axes[2].set_title(f'{len(many)} questions', fontsize=9)
+axes[2].barh(list(kinds), list(kinds.values()), color='#0072B2'); axes[2].tick_params(labelsize=6.5); axes[2].invert_yaxis(); axes[2].set_title(f'{len(many)} questions', fontsize=9)
 plt.tight_layout(); plt.show()
 
 

@@ -517,7 +517,7 @@ for kind in KINDS: print(f'{kind:24s}' + ''.join(f'{agreement[name, kind]:9.0%}'
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), gridspec_kw={'width_ratios': [1.5, 1]}, sharey=True)
 styles = dict(zip(KINDS, ('#999999', '#BBBBBB', *PALETTE[:5])))
 for kind in KINDS[2:]: axes[0].plot(range(6), [100 * agreement[f'{s}', kind] for s in noises_px], 'o-', color=styles[kind], label=kind.replace('_', ' '))
-axes[0].set(xticks=range(6), xticklabels=noises_px, xlabel='disparity noise (px)', ylabel='agreement with the truth (%)', ylim=(20, 103), title='stereo, from exact to poor')
+axes[0].set(xticks=range(6), xticklabels=noises_px, xlabel='disparity noise (px)', ylabel='agreement with the truth (%)', ylim=(0, 103), title='stereo, from exact to poor')
 for place, name in enumerate(('0', 'matched', 'one eye')):
     for k, kind in enumerate(KINDS[2:]): axes[1].bar(place + 0.15 * (k - 2), 100 * agreement[name, kind], 0.14, color=styles[kind])
 axes[1].set(xticks=range(3), xticklabels=('exact depth', 'matched stereo', 'one eye'), title='three pipelines')

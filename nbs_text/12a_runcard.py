@@ -149,7 +149,7 @@ print(json.dumps({key: value for key, value in card.items() if key != 'preset'},
 # %%
 figure, axis = plt.subplots(figsize=(6, 2.2), dpi=90)
 axis.axis('off')
-rows = [[key, str(value)[:70]] for key, value in card.items() if key not in ('preset', 'machine', 'libraries')]
+rows = [[key, str(value)[:62]] for key, value in card.items() if key not in ('preset', 'machine', 'libraries')]
 table = axis.table(rows, colWidths=[0.15, 0.85], cellLoc='left', loc='center'); table.auto_set_font_size(False); table.set_fontsize(8)
 axis.set_title('the part of the card that changes from run to run', fontsize=9); plt.show()
 

@@ -86,8 +86,9 @@ assert torch.allclose(pooled_by(claim, value[None], everything)[0], naive_update
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(7, 1.9), dpi=90)
 other = (query @ key.T / 5 ** 0.5).softmax(1)
-for axis, weights, title in zip(axes, (claim[0], other), ('softmax over slots: columns sum to 1', 'over tokens: rows sum to 1')):
-    shown = axis.imshow(weights, vmin=0, vmax=1, cmap='magma_r'); axis.set(xlabel='token', ylabel='slot', yticks=range(3), title=title)
+for axis, weights, title in zip(axes, (claim[0], other), ('over slots: columns sum to 1', 'over tokens: rows sum to 1')):
+    shown = axis.imshow(weights, vmin=0, vmax=1, cmap='magma_r'); axis.set(xlabel='token', ylabel='slot', yticks=range(3))
+    axis.set_title(f'softmax {title}', fontsize=8)
 figure.colorbar(shown, ax=axes, shrink=0.8); plt.show()
 assert torch.allclose(other.sum(1), torch.ones(3, dtype=torch.float64))
 

@@ -453,7 +453,7 @@ assert torch.autograd.gradcheck(loss_of, torch.linspace(0.05, 0.3, 12, dtype=tor
 # ## Learning to look
 #
 # A small world without a language model: tokens carry a colour if the target's ray passes them, the question's hidden state
-# names the colour, the target curves. Three hundred steps, then a look at what the answer is made of.
+# names the colour, the target curves. A hundred and fifty steps, then a look at what the answer is made of.
 
 # %%
 def tiny_world(rng, count=12):

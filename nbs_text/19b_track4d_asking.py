@@ -304,7 +304,7 @@ assert all(row['n'] == table['no']['n'] > 8 and row['parse_rate'] == 1 for row i
 # above: truth and answer, turn by turn.
 
 # %%
-forced = Track4D(model.vlm, tokenizer, Track4DConfig(width=48)); forced.load_state_dict(model.state_dict())
+forced = Track4D(model.vlm, tokenizer, Track4DConfig(width=48)); _ = forced.load_state_dict(model.state_dict())
 
 # %%
 tokens, state = forced.see([lessons[0].seen]), forced.start(1)

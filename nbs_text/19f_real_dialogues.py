@@ -224,8 +224,8 @@ plt.show()
 assert all(clip.view.frames.shape[1:] == (112, 112, 3) for clip in real)
 
 # %%
-figure, axes = plt.subplots(1, len(real), figsize=(3 * len(real), 3), dpi=80, squeeze=False)
-for axis, clip in zip(axes[0], real): birds_eye(axis, clip); axis.set_title(f'{len(clip.objects)} objects, {clip.times_s[-1]:.1f} s')
+figure, axes = plt.subplots(1, len(real), figsize=(3 * len(real), 4.2), dpi=80, squeeze=False)
+for axis, clip in zip(axes[0], real): birds_eye(axis, clip); axis.locator_params(axis='x', nbins=2); axis.set_title(f'{len(clip.objects)} objects, {clip.times_s[-1]:.1f} s')
 plt.show()
 assert all(item.present.all() for clip in real for item in clip.objects)
 

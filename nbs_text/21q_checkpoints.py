@@ -118,7 +118,7 @@ figure, axis = plt.subplots(figsize=(7, 2))
 for side, label in ((-0.2, 'remembered'), (0.2, 'forgotten')):
     heights = [gap[side > 0] for gap in gaps.values()]
     axis.bar(np.arange(3) + side, heights, 0.4, label=label, color=PALETTE[side > 0])
-axis.set_xticks(range(3), list(gaps)); axis.legend(loc='upper left', bbox_to_anchor=(1, 1))
+axis.set_xticks(range(3), list(gaps)); axis.margins(y=0.4); axis.legend(loc='upper left', ncols=2)
 axis.set(ylabel='largest difference', title='weights three steps after a resume: remembered is 0'); plt.show()
 assert all(remembered == 0 < forgotten for remembered, forgotten in gaps.values())
 

@@ -90,11 +90,11 @@ def bar_example(seed):
 
 # %%
 examples = [bar_example(seed) for seed in range(256)]
-fig, axes = plt.subplots(1, 4, figsize=(7, 1.9), dpi=90)
+fig, axes = plt.subplots(1, 4, figsize=(7, 2.2), dpi=90)
 for t, ax in enumerate(axes):
     ax.imshow(examples[3].videos[0].frames[t]); ax.set_title(f'frame {t}', fontsize=8); ax.axis('off')
 question, answer = (turn['content'] for turn in examples[3].dialogues[0])
-fig.suptitle(f'{question} {answer}', fontsize=10, y=1.06); plt.show()
+fig.suptitle(f'{question} {answer}', fontsize=10); plt.show()
 assert len({clip.dialogues[0][1]['content'] for clip in examples}) == 4
 
 
@@ -437,7 +437,7 @@ fig, ax = plt.subplots(figsize=(6, 2.7), dpi=90)
 for (name, losses), colour in zip(curves.items(), PALETTE):
     ax.plot(np.convolve(losses, np.ones(9) / 9, 'valid'), label=name, color=colour)
 ax.set_yscale('log'); ax.set(xlabel='step', ylabel='loss (mean of 9 steps)'); ax.legend(); plt.show()
-print({name: round(losses[-10:].mean(), 3) for name, losses in curves.items()})
+print({name: round(float(losses[-10:].mean()), 3) for name, losses in curves.items()})
 
 # %%
 assert all(losses[-10:].mean() < 0.5 * losses[0] for losses in curves.values())

@@ -162,6 +162,8 @@ def examples_from_questions(clip: Clip, questions: list[Question],
 
 # %%
 import tempfile
+import textwrap
+
 from track4d_ref.clips import save_clip
 from track4d_ref.records import write_records
 with tempfile.TemporaryDirectory() as folder:
@@ -171,9 +173,9 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 circled, marked = next((one, group[0]) for one, group in zip(from_disk, behind)
                        if group[0].references and group[0].references[0]['mode'] == 'circle')
-figure, axis = plt.subplots(figsize=(4.4, 3))
+figure, axis = plt.subplots(figsize=(4.4, 3.4))
 axis.imshow(circled.videos[0].frames[marked.references[0]['frame']]); axis.axis('off')
-axis.set_title(marked.question.split('\n')[0], fontsize=7.5); plt.show()
+axis.set_title(textwrap.fill(marked.question.split('\n')[0], 62), fontsize=7.5); plt.show()
 
 # %%
 in_memory, _ = examples_from_questions(clip, ask('caption', 0) + ask('circle', 1), load_preset('tiny'))

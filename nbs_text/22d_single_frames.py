@@ -359,8 +359,8 @@ axis.set(xlabel='words of a question', yticks=[]); axis.legend(fontsize=7); plt.
 assert np.mean(lengths[1.0]) < 0.6 * np.mean(lengths[0.0])
 
 # %% [markdown]
-# The answers are balanced by construction; what the wording alone gives away is measured on many questions, by guessing the
-# most frequent answer of each kind and form.
+# The truth is dealt evenly among the options that a question has. Some questions have only two (left or right, higher or lower), so A
+# and B are right more often than C and D; Yes and No are even.
 
 # %%
 rng, many = np.random.default_rng(7), []
@@ -377,7 +377,7 @@ assert all(abs(np.mean([answer == 'Yes' for answer in shares['yes_no']]) - 0.5) 
 # ## What we proved
 #
 # * Every question is answered by one frame and its instance map.
-# * Yes and No are equally frequent, and the letters too.
+# * Yes and No are equally frequent, and so is every letter among questions with as many options.
 #
 # ## Try it
 #

@@ -411,7 +411,7 @@ assert {TEXT, 'mean training path', *BESIDE} <= set(names)
 # %% [markdown]
 # **Beaten**, in ADE and in Traj-Acc (43.5 %), with intervals of the difference that leave out zero: the GRU head (3.12 m, 7.6 %), the model
 # that writes trajectories as text (3.66 m, 4.0 %; 84 % of them readable), constant velocity from the model's own first two states
-# (1.82 m, 36.0 %) and from its own previous answer (1.83 m over the 71 % of turns that have one, 24.2 %), and the mean path (3.92 m, 1.0 %).
+# (1.82 m, 36.0 %) and from its own previous answer (1.83 m over the 71 % of turns that have one, 24.2 %), and the mean path (3.92 m, 1.1 %).
 #
 # **Not beaten**: constant velocity from *true* states. From the first two of the turn it is at 0.33 m and 89.7 %, from the last two of the
 # true previous answer at 0.36 m over the turns that have one. Paths this short are nearly straight; but nobody gives a model two true

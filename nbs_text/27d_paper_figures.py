@@ -254,7 +254,7 @@ assert max(steps[4] - steps[3], steps[3] - steps[2]) < error < steps[1] - steps[
 #
 # The benchmark all three are judged on. Table 1 is 23 models under chain of thought; Figure 6 compares with
 # direct output for the 22 models that have both. Connected dots show it at a glance: thinking aloud helps
-# some models and hurts as many.
+# some models and hurts more.
 
 # %%
 #| export

@@ -29,6 +29,7 @@
 #| export
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -70,14 +71,12 @@ class StoredResult:
 def read_results(folder: Path | str | None = None) -> list[StoredResult]:
     """All results of a folder (None: the shipped ones), by name; InputError names a file that is none."""
     root = Path(folder) if folder is not None else project_path('results')
-    if not root.is_dir():
-        raise InputError(f'{root}: no such folder; name one that holds results as JSON files')
+    if not root.is_dir(): raise InputError(f'{root}: no such folder; name one that holds results as JSON files')
     found = []
     for path in sorted(root.glob('*.json')):
         stored = read_json(path)
         missing = missing_fields(stored) if isinstance(stored, dict) else list(CARD_FIELDS)
-        if missing:
-            raise InputError(f'{path}: its run card lacks {", ".join(missing)}; run the command again')
+        if missing: raise InputError(f'{path}: its run card lacks {", ".join(missing)}; run the command again')
         found.append(StoredResult(path.stem, stored))
     return found
 
@@ -116,8 +115,8 @@ else: raise AssertionError('a result without a card must be refused')
 # ## Numbers of a file that nobody described
 #
 # Results of experiments render themselves. Benchmarks and the tour only hold nested numbers, and whoever adds one should not have to
-# write a page for it. So the numbers are laid out by their place: a list of objects becomes a table with a column per field, everything
-# else becomes lines "where · what". Nothing is dropped, long lists excepted; those are curves, and they belong into a chart.
+# write a page for it. So the numbers are laid out by their place: a list of objects becomes a table with a column per field, words first,
+# and everything else becomes lines "where · what". Nothing is dropped, long lists excepted; those are curves, and they belong into a chart.
 
 # %%
 #| export
@@ -134,8 +133,7 @@ def leaves(value, place: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     name = ' · '.join(place).replace('_', ' ')
     if isinstance(value, list):
         if any(isinstance(part, (dict, list)) for part in value):
-            return [leaf for number, part in enumerate(value)
-                    for leaf in leaves(part, (*place, str(number + 1)))]
+            return [leaf for number, part in enumerate(value) for leaf in leaves(part, (*place, str(number + 1)))]
         return [(name, ' – '.join(map(shown, value)) if len(value) <= 4 else f'{len(value)} values')]
     return [(name, shown(value))]
 
@@ -146,10 +144,9 @@ def row_tables(value, place: tuple[str, ...] = ()) -> tuple[dict[str, list[tuple
     """Lists of objects as tables by their place, and what is left of the value without them."""
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         if any(isinstance(field, (dict, list)) for part in value for field in part.values()): return {}, value
-        fields = list(dict.fromkeys(field for part in value for field in part))
+        fields = sorted(dict.fromkeys(field for part in value for field in part), key=lambda field: not isinstance(value[0].get(field), str))
         rows = [tuple(shown(part.get(field)) for field in fields) for part in value]
-        return {' · '.join(place).replace('_', ' '): [tuple(f.replace('_', ' ') for f in fields),
-                                                      *rows]}, None
+        return {' · '.join(place).replace('_', ' '): [tuple(f.replace('_', ' ') for f in fields), *rows]}, None
     if not isinstance(value, dict): return {}, value
     tables, rest = {}, {}
     for key, part in value.items():
@@ -175,6 +172,45 @@ assert [shown(value) for value in (True, None, 1234567.8, 0.00012345)] == ['yes'
                                                                            '0.0001234']
 
 # %% [markdown]
+# ## A table for the eye
+#
+# Renderers hand over cells. Some put a second table with a heading of its own below the first, some have more rows than a screen.
+# `table_html` separates the tables (a heading is a row in which three cells or more, and all that say anything, begin with a letter),
+# keeps an interval in one piece where a column is narrow, and folds what has more than thirty rows under a line that says how many.
+
+# %%
+#| export
+Cells = list[tuple[str, ...]]
+
+def sub_tables(cells: Cells) -> list[Cells]:
+    """Cells cut where another heading begins, each part without the columns that it leaves empty."""
+    starts = [n for n, row in enumerate(cells) if not n or len(''.join(cell[:1] for cell in row)) > 2
+              and ''.join(cell[:1] for cell in row).isalpha()]
+    parts = [cells[start:stop] for start, stop in zip(starts, [*starts[1:], None])]
+    kept = [[n for n in range(len(cells[0])) if any(row[n:n + 1] not in ((), ('',)) for row in part)] for part in parts]
+    return [[tuple(row[n] for n in columns if n < len(row)) for row in part] for part, columns in zip(parts, kept)]
+
+def table_html(cells: Cells, most: int = 30) -> str:
+    """Cells as tables with whole intervals; those of more than `most` rows are folded away."""
+    tables = []
+    for part in sub_tables(cells):
+        whole = re.sub(r'(\([^()<]*\))</td>', r'<span>\1</span></td>', render_html(part))
+        line = f'<details><summary class="small">{len(part) - 1} rows</summary>' if len(part) > most + 1 else ''
+        tables.append(f'{line}<div class="wide">{whole}</div>{"</details>" if line else ""}')
+    return ''.join(tables)
+
+
+# %%
+two = [('model', 'Traj-Acc %', 'ADE m', 'read %'), ('ours', '43.5 (36–51)', '1.48 (1.27–1.71)', '100.0'),
+       ('late turns', 'difference %', 'ADE m', ''), ('gold - no', '+37.2 (+30.2 to +44.7)', '-1.09 (-1.26 to -0.94)', '')]
+for part in sub_tables(two): print(part)
+
+# %%
+assert [len(part) for part in sub_tables(two)] == [2, 2] and [len(part[0]) for part in sub_tables(two)] == [4, 3]
+assert table_html(two).count('<table') == 2 and '<span>(1.27–1.71)</span>' in table_html(two)
+assert '<details>' not in table_html(two) and '31 rows' in table_html([('n', 'square'), *((str(n), str(n * n)) for n in range(31))])
+
+# %% [markdown]
 # ## A result as a block
 #
 # `result_block` puts one result on the page. An experiment that is known under its name renders its own cells, and if those hold pairs of
@@ -183,7 +219,7 @@ assert [shown(value) for value in (True, None, 1234567.8, 0.00012345)] == ['yes'
 
 # %%
 #| export
-Renderers = dict[str, Callable[[dict], list[tuple[str, ...]]]]        # experiment name -> result to cells
+Renderers = dict[str, Callable[[dict], Cells]]        # experiment name -> result to cells
 
 def card_line(card: dict) -> str:
     """The run card in one line of text."""
@@ -191,8 +227,7 @@ def card_line(card: dict) -> str:
     took = '' if not card.get('wall_s') else f' · {card["wall_s"] / 60:.1f} min'
     where = machine.get('gpu') or f'{machine.get("cores", "?")} CPU cores'
     data = 'simulated from the seed' if card['data_hash'] == EMPTY_HASH else f'data {card["data_hash"][:8]}'
-    code = card['code'].get('hash', '–')[:8]
-    return f'preset {preset} · seed {card["seed"]} · {data} · code {code} · {where}{took}'
+    return f'preset {preset} · seed {card["seed"]} · {data} · code {card["code"].get("hash", "–")[:8]} · {where}{took}'
 
 def card_html(card: dict) -> str:
     """The command and the run card, folded away."""
@@ -202,13 +237,10 @@ def card_html(card: dict) -> str:
 
 def plain_html(stored: dict) -> str:
     """Any result as tables of its numbers, the card left out."""
-    numbers = stored.get('extra',
-                         {}) if 'card' not in stored else {k: v for k, v in stored.items() if k != 'card'}
+    numbers = {k: v for k, v in stored.items() if k != 'card'} if 'card' in stored else stored.get('extra', {})
     tables, rest = row_tables(numbers.get('result', numbers))
-    lines = leaves(rest or {})
-    parts = [f'<h4>{escape(name)}</h4>{render_html(cells)}' for name, cells in tables.items()]
-    if lines: parts.insert(0, render_html([('number', 'value'), *lines]))
-    return f'<div class="wide">{"".join(parts)}</div>'
+    parts = [table_html([('number', 'value'), *lines])] if (lines := leaves(rest or {})) else []
+    return ''.join([*parts, *(f'<h4>{escape(name)}</h4>{table_html(cells)}' for name, cells in tables.items())])
 
 
 # %%
@@ -220,14 +252,12 @@ def result_block(result: StoredResult, renderers: Renderers) -> str:
     if stored.get('source'): parts.append(f'<p class="small">{escape(str(stored["source"]))}</p>')
     try:
         cells = [tuple(map(str, row)) for row in renderers[name](stored['result'])]
-        figure = beside_chart(cells)
-        parts.append(f'<div class="wide">{render_html(cells)}</div>')
-        if figure: parts.append(figure_html(figure, f'{name}: ours beside the published numbers', 125))
+        parts.append(table_html(cells))
+        if figure := beside_chart(cells): parts.append(figure_html(figure, f'{name}: ours beside the published numbers', 125))
         plt.close('all')
     except Exception as error:
-        if name in renderers:
-            parts.append(f'<p class="small wrong">its table could not be rendered: {escape(repr(error))}</p>')
-        parts.append(plain_html(stored))
+        why = f'<p class="small wrong">its table could not be rendered: {escape(repr(error))}</p>'
+        parts.append((why if name in renderers else '') + plain_html(stored))
     if stored.get('scale'): parts.append(f'<p class="small"><b>Scale.</b> {escape(str(stored["scale"]))}</p>')
     return ''.join([*parts, card_html(result.card)])
 
@@ -266,15 +296,14 @@ assert 'could not be rendered' in broken and '71' in broken and 'times faster' i
 PAPERS = {'4DP-QA': 'Scalable QA for 4D perception', 'LMM-Track4D': 'trajectory-grounded dialogue',
           'MLLM-4D': 'stereo curation, then GRPO with a spatio-temporal reward',
           'VLM4D': 'the benchmark all three are judged on'}
-EXTRA_STYLE = """<style>code{background:#f5f7fa;padding:.1rem .35rem;border-radius:4px;font-size:.85em}
-h3{margin:1.5rem 0 .2rem} h4{margin:.8rem 0 .1rem;font-weight:600;color:#52606d} .open{color:#829ab1}
-.exhibit{border:1px solid #d9e2ec;border-radius:8px;padding:.2rem 1.1rem .7rem;margin:1.1rem 0}
-summary{cursor:pointer} nav{position:sticky;top:0;background:#fffe;padding:.5rem 0;z-index:1}
+EXTRA_STYLE = """<style>body{max-width:68rem} h3{margin:1.5rem 0 .2rem} h4{margin:.8rem 0 .1rem;font-weight:600;color:#52606d}
+code{background:#f5f7fa;padding:.1rem .35rem;border-radius:4px;font-size:.85em} .open{color:#829ab1} td span{white-space:nowrap}
+.exhibit{border:1px solid #d9e2ec;border-radius:8px;padding:.2rem 1.1rem .7rem;margin:1.1rem 0} summary{cursor:pointer}
+.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem} .accuracy{font-size:.9rem} td:first-child{min-width:9rem}
 .overview td,.overview th{text-align:left;vertical-align:top;padding-left:0} .chips{margin:.35rem 0}
-.chips b{display:inline-block;width:8.5rem} .chips a.have{background:#e6f2f9;border-color:#0072B2}
-.chips a{display:inline-block;border:1px solid #d9e2ec;border-radius:99px;padding:.1rem .7rem;
-  margin:.15rem .3rem .15rem 0;font-size:.85rem}
-.ours{border-left:3px solid #0072B2;padding-left:1rem;margin-top:.8rem}</style>"""
+.chips b{display:inline-block;width:8.5rem} .chips a.have{background:#e6f2f9;border-color:#0072B2} .chips a{display:inline-block;
+border:1px solid #d9e2ec;border-radius:99px;padding:.1rem .7rem;margin:.15rem .3rem .15rem 0;font-size:.85rem}
+nav{position:sticky;top:0;background:#fffe;padding:.5rem 0;z-index:1}</style>"""
 
 
 # %%
@@ -282,18 +311,13 @@ summary{cursor:pointer} nav{position:sticky;top:0;background:#fffe;padding:.5rem
 def exhibit_html(exhibit: Exhibit, results: list[StoredResult], renderers: Renderers) -> str:
     """One exhibit: published numbers, difference in scale, our results or the word that there are none."""
     own = [result for result in results if belongs(exhibit, result.stored)]
-    figure = exhibit.draw([result.stored for result in own])
-    picture = figure_html(figure, f'{exhibit.paper}, {exhibit.item}: {exhibit.shows}', 125)
-    plt.close(figure)
+    picture = figure_html(exhibit.draw([result.stored for result in own]), f'{exhibit.paper}, {exhibit.item}: {exhibit.shows}', 125)
     ours = ''.join(f'<div class="ours">{result_block(result, renderers)}</div>' for result in own)
     nothing = '<p class="small open">No result of ours is stored for it.</p>'
-    if exhibit.paper == 'VLM4D':
-        nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>'
-    title = exhibit.item[0].upper() + exhibit.item[1:]
+    if exhibit.paper == 'VLM4D': nothing = '<p class="small"><code>track4d score vlm4d</code> recomputes it.</p>'
     return (f'<div class="exhibit" id="{escape(exhibit.name)}">'
-            f'<h3>{escape(title)}: {escape(exhibit.shows)}</h3>{picture}'
-            f'<p class="small">Drawn from the published numbers. '
-            f'<b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{ours or nothing}</div>')
+            f'<h3>{escape(exhibit.item[0].upper() + exhibit.item[1:])}: {escape(exhibit.shows)}</h3>{picture}'
+            f'<p class="small">Drawn from the published numbers. <b>Difference in scale:</b> {escape(exhibit.scale)}.</p>{ours or nothing}</div>')
 
 
 # %%
@@ -308,20 +332,18 @@ def chips(paper: str, results: list[StoredResult]) -> str:
 def overview(results: list[StoredResult]) -> str:
     """What the papers show (filled: with numbers of ours), and a table of all results with links."""
     lines = [f'<tr><td><a href="#{escape(r.name)}">{escape(r.name.replace("_", " "))}</a></td>'
-             f'<td>{escape(str(r.stored.get("source", "speed, memory and the rest")))}</td>'
+             f'<td>{escape(str(r.stored.get("source", "no table of a paper: " + r.card["command"].split(" --")[0])))}</td>'
              f'<td class="small">{escape(card_line(r.card))}</td></tr>'
              for r in sorted(results, key=lambda r: 'source' not in r.stored)]
-    head = '<thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead>'
-    table = f'<table class="overview">{head}<tbody>{"".join(lines)}</tbody></table>'
+    table = '<table class="overview"><thead><tr><th>result</th><th>belongs to</th><th>made with</th></tr></thead>'
+    table += f'<tbody>{"".join(lines)}</tbody></table>'
     note = '<p class="small">Filled: with numbers of this project. Open: published numbers only.</p>'
     return f'{"".join(chips(paper, results) for paper in PAPERS)}{note}<div class="wide">{table}</div>'
 
 def results_hash(folder: Path | str | None = None) -> str:
     """A short hash over names and contents of the result files, to tell whether the page is fresh."""
-    digest = hashlib.sha256()
-    for result in read_results(folder):
-        digest.update(json.dumps([result.name, result.stored], sort_keys=True).encode())
-    return digest.hexdigest()[:16]
+    texts = [json.dumps([result.name, result.stored], sort_keys=True) for result in read_results(folder)]
+    return hashlib.sha256(''.join(texts).encode()).hexdigest()[:16]
 
 
 # %%
@@ -384,8 +406,7 @@ def write_exhibits(out: Path | str, only: str = 'all', folder: Path | str | None
         plt.close(figure)
     if only in ('all', 'page'):
         files.append(out / 'index.html')
-        with atomic_path(files[-1]) as partial:
-            partial.write_text(results_page(folder, renderers), encoding='utf-8')
+        with atomic_path(files[-1]) as partial: partial.write_text(results_page(folder, renderers), encoding='utf-8')
     return files
 
 

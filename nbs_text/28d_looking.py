@@ -335,7 +335,7 @@ for question, truth in suggestions(sample).items():
     print(f'{question}\n    model: {ask(sample, question).text}    truth: {truth}')
 
 # %% [markdown]
-# Two minutes of training are two minutes of training: it answers, and it is often wrong. That is the point of showing the truth.
+# Two minutes of training are two minutes of training: it answers, and only the truth beside an answer shows where it is wrong.
 
 # %%
 known = suggestions(sample)

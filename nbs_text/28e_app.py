@@ -208,7 +208,8 @@ picture('app_open')
 picture('app_clicked')
 
 # %% [markdown]
-# Two questions, two answers, and the truth below each, since the geometry knows it. The trajectory stands in the view from above.
+# Two questions, two answers. Below the answer to a question that the page suggests stands the truth, which geometry knows; a question
+# in one's own words has none. The trajectory stands in the view from above.
 
 # %%
 picture('app_asked')
