@@ -128,7 +128,9 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
 #
 # A model that was taught to say its answer in words before the letter, "moves left, so B" (`26a_clip_sets`), is decoded greedily. Words
 # that are one of the options decide, as a reader would let them; else what comes after the last "so" is the answer, and where that is
-# none of the allowed ones, the question counts as answered wrongly. **[ours]**
+# none of the allowed ones, the question counts as answered wrongly. The words can also be read alone: whoever says "moves right, so Yes"
+# when asked whether the camera moves left *knows* the answer and draws the wrong conclusion. That second reading separates knowing from
+# concluding; it needs to know what was claimed, and is never the main number. **[ours]**
 
 # %%
 #| export
@@ -139,6 +141,17 @@ def heard(text: str, record: Record) -> str:
     words, _, last = text.strip().rpartition(', so ')
     if words in record.choices: return LETTERS[record.choices.index(words)]
     return last if last in allowed_answers(record) else ''
+
+def heard_in_words(text: str, record: Record) -> str:
+    """What the words of an answer aloud alone say: the option they are, '' if none; of a claim Yes where they are what it claims.
+
+    Needs the claim of a Yes/No question in the record's `meta`, as our generator stores it."""
+    words, label = text.strip().rpartition(', so ')[0], record.meta['label']
+    if record.choices: return LETTERS[record.choices.index(words)] if words in record.choices else ''
+    claim = record.meta['claim']
+    if claim == record.meta['truth']: claimed = words == label
+    else: claimed = words != label and words in record.question if claim.startswith('{') else words == claim     # {a}: an object by its place
+    return 'Yes' if claimed else 'No'
 
 def answers_aloud(model, tokenizer, example: ClipExample, records: list[Record]) -> list[str]:
     "The model's answers to all closed questions of one example, said in words first."
@@ -151,6 +164,13 @@ record = next(record for _, group in pairs for record in group if len(record.cho
 said = {'moves, so B': 'B', 'B': 'B', f'{record.choices[2]}, so A': 'C', 'moves, so E': '', 'moves left': ''}
 for text, letter in said.items(): print(f'{text!r:30s} -> {heard(text, record)!r}')
 assert all(heard(text, record) == letter for text, letter in said.items())
+
+# %%
+claim = next(r for _, group in pairs for r in group if r.answer in ('Yes', 'No') and r.type == 'camera_movement')
+other = 'moves up' if claim.meta['claim'] != 'moves up' else 'moves down'
+for words in (claim.meta['claim'], other): print(f"{words!r} about the claim {claim.meta['claim']!r}: {heard_in_words(f'{words}, so No', claim)}")
+assert heard_in_words(f"{claim.meta['claim']}, so No", claim) == 'Yes' and heard_in_words(f'{other}, so Yes', claim) == 'No'
+assert heard_in_words(f"{claim.meta['label']}, so ?", claim) == claim.answer
 
 # %%
 #| export

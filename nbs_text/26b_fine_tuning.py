@@ -25,10 +25,10 @@ import torch
 from tqdm.auto import tqdm
 
 from track4d_ref.clip_sets import NAMES, ClipSet, Mixture, draw_example
-from track4d_ref.evaluation import answer_row, answers_aloud, answers_of, without_answers
+from track4d_ref.evaluation import MOST_WORDS, answer_row, answers_of, heard, heard_in_words, without_answers
 from track4d_ref.examples import blinded, examples_from_files
 from track4d_ref.grounding import grounding_loss, listening, mention_places, new_readout
-from track4d_ref.packing import PackedClip, collate, naming_loss, packed_loss, visual_features
+from track4d_ref.packing import PackedClip, ask_packed, collate, naming_loss, packed_loss, visual_features
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import score_rows
 from track4d_ref.sft import TrainPlan, TrainState, load_checkpoint, make_optimizers, save_checkpoint, schedule, write_log
@@ -167,12 +167,12 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
         if step >= VERDICTS_FROM * plan.steps: rows = [with_verdicts(row, asked) for row, asked in zip(rows, lines)]
         batch = collate(model, rows, list(examples), tokenizer.pad_token_id)
         seen = visual_features(model, batch)
-        with listening(model) as heard: loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
+        with listening(model) as states: loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
         total += loss.item()
         if seen is not None:
             words = torch.as_tensor(np.concatenate([data.words[k] for k in clips]), dtype=torch.float32)
             things, motion = token_naming_loss(model, seen, words, ids) * len(part), naming_loss(model, batch, seen)
-            told, turned = grounded(model, tokenizer, data, heard[0], clips, rows, lines)
+            told, turned = grounded(model, tokenizer, data, states[0], clips, rows, lines)
             loss = loss + plan.naming * (things + motion) / len(kept) + plan.grounding * (told / mentions + turned / len(kept))
         loss.backward()
     return total, questions
@@ -276,17 +276,26 @@ def bench_examples(bench: Path | str, preset: Preset) -> list[tuple]:
     examples, behind = examples_from_files(bench, preset)
     return list(zip(examples, behind))
 
-def bench_rows(model, tokenizer, pairs: list[tuple], blind: bool = False, progress: bool = True, answer=answers_of) -> list[dict]:
-    "Scored rows of a model's greedy answers, in the order of the pairs; `answer` is this or `answers_aloud`."
+def bench_rows(model, tokenizer, pairs: list[tuple], blind: bool = False, progress: bool = True) -> list[dict]:
+    "Scored rows of a model's answers by letter, in the order of the pairs."
     rows = []
     for example, records in tqdm(pairs, 'answering', unit='video', disable=not progress):
-        said = answer(model, tokenizer, blinded(example) if blind else example, records)
+        said = answers_of(model, tokenizer, blinded(example) if blind else example, records)
         rows += score_rows([answer_row(record, text) for record, text in zip(records, said)])
     return rows
 
 def verdicts(rows: list[dict]) -> str:
     "One digit per row: 1 = right."
     return ''.join('1' if row['correct'] else '0' for row in rows)
+
+def verdicts_aloud(model, tokenizer, pairs: list[tuple], blind: bool = False, progress: bool = True) -> tuple[str, str]:
+    "Digits of answers aloud in the order of the pairs, and of the same answers read by their words alone."
+    rows, worded = [], []
+    for example, records in tqdm(pairs, 'answering aloud', unit='video', disable=not progress):
+        texts = ask_packed(model, tokenizer, without_answers(blinded(example) if blind else example), MOST_WORDS)
+        for read, scored in ((heard, rows), (heard_in_words, worded)):
+            scored += score_rows([answer_row(record, read(text, record)) for record, text in zip(records, texts)])
+    return verdicts(rows), verdicts(worded)
 
 
 # %%
@@ -302,17 +311,16 @@ assert verdicts(rows) == verdicts(bench_rows(whole, tokenizer, pairs, progress=F
 
 # %% [markdown]
 # After twelve steps on eight clips nothing can be known, and hardly anything is said in the right form; an answer that cannot be
-# read is counted as wrong:
+# read is counted as wrong. The reading of the words alone is kept as well: it shows what is known before a letter is made of it.
 
 # %%
-from collections import Counter
 told = [text for example, records in pairs for text in ask_packed(whole, tokenizer, without_answers(example), 12)]
-aloud = bench_rows(whole, tokenizer, pairs, progress=False, answer=answers_aloud)
+aloud, words = verdicts_aloud(whole, tokenizer, pairs, progress=False)
 print(told[:2])
 figure, axis = plt.subplots(figsize=(5, 1.3))
-counts = Counter(row['answer'] or 'nothing that counts' for row in aloud)
-axis.barh(list(counts), list(counts.values()), color=PALETTE[0]); axis.set(xlabel='answers aloud'); plt.show()
-assert all(not row['correct'] for row in aloud if not row['answer']) and len(aloud) == len(rows)
+axis.barh(['by letter', 'aloud', 'words alone'], [text.count('1') for text in (verdicts(rows), aloud, words)], color=PALETTE[0])
+axis.set(xlabel=f'right answers of {len(rows)}', xlim=(0, len(rows))); plt.show()
+assert len(aloud) == len(words) == len(rows) and set(aloud + words) <= set('01')
 
 # %% [markdown]
 # ## What we proved

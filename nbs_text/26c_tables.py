@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from track4d_ref.clip_sets import MIXTURES, ClipSet, Mixture, clip_set
-from track4d_ref.evaluation import answers_aloud, answers_of
 from track4d_ref.experiments import Experiment, paired_difference, published_row, step
-from track4d_ref.fine_tuning import FineTunePlan, bench_examples, bench_rows, fine_tune, verdicts
+from track4d_ref.fine_tuning import FineTunePlan, bench_examples, bench_rows, fine_tune, verdicts, verdicts_aloud
 from track4d_ref.patches import PatchLayout
 from track4d_ref.presets import Preset
 from track4d_ref.runcard import data_hash
@@ -74,7 +73,12 @@ def budget_of(preset: Preset) -> Budget:
 # ## One model of a table
 #
 # A model is trained, saved and asked all questions of both benchmarks: its verdicts are kept as digits. It is
-# a step that is kept, so that `table3` costs nothing after `table2`.
+# a step that is kept, so that `table3` costs nothing after `table2`. The base answers by letter; what was fine-tuned says its answers
+# aloud and is read in two ways, as notebook `25e_evaluation` defines them. The trained model of Table 2 is shipped; this asks it again:
+#
+# ```
+# track4d evaluate --model data_samples/questions_tiny --bench data_samples/bench --aloud --out runs/answers_bench.jsonl
+# ```
 
 # %%
 #| export
@@ -84,8 +88,11 @@ def bench_folder(name: str) -> Path:
     "A shipped benchmark or checkpoint by its name in data_samples."
     return project_path(f'data_samples/{name}')
 
-def _answers(model, tokenizer, preset: Preset, blind: bool, answer=answers_aloud) -> dict[str, str]:
-    return {name: verdicts(bench_rows(model, tokenizer, bench_examples(bench_folder(name), preset), blind, answer=answer)) for name in BENCHES}
+def _answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+    found = {}
+    for name in BENCHES:
+        found[name], found[f'{name} words'] = verdicts_aloud(model, tokenizer, bench_examples(bench_folder(name), preset), blind)
+    return found
 
 def _key(plan: FineTunePlan | None, clips: int, **more) -> dict:
     return dict(plan=None if plan is None else asdict(plan), clips=clips, base=data_hash([bench_folder('base_tiny')]),
@@ -101,7 +108,7 @@ def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], 
     def make():
         model, tokenizer = load_vlm(bench_folder('base_tiny'))
         save_vlm(fine_tune(model, tokenizer, data(), plan, preset, kept.parent), tokenizer, kept)
-        return _answers(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
+        return _answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
     return step(folder, kept.parent.name, _key(plan, clips), make)
 
 
@@ -109,7 +116,8 @@ def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], 
 #| export
 def base_answers(folder: Path, preset: Preset) -> dict[str, str]:
     "Verdicts of the base model itself, by letter: it was never taught to say its answers in words first."
-    return step(folder, 'base', _key(None, 0), lambda: _answers(*load_vlm(bench_folder('base_tiny')), preset, False, answers_of))
+    make = lambda: {name: verdicts(bench_rows(*load_vlm(bench_folder('base_tiny')), bench_examples(bench_folder(name), preset))) for name in BENCHES}
+    return step(folder, 'base', _key(None, 0), make)
 
 
 # %%
@@ -148,11 +156,15 @@ def plans_of(preset: Preset, way: str, mixture: Mixture, steps: int, seed: int) 
     budget = budget_of(preset)
     return [FineTunePlan(way, mixture, steps, budget.videos, learning_rate=budget.learning_rate, seed=seed + k) for k in range(budget.seeds)]
 
+WORDS = ', by its words'         # the same answers, read without their letter (25e_evaluation)
+
 def run_table2(preset: Preset, folder: Path, seed: int) -> dict:
     "The base and what standard questions make of it, in the ways of the budget."
     budget = budget_of(preset)
     plans = {way: plans_of(preset, way, MIXTURES[0], budget.steps, seed) for way in budget.ways}
-    return _gather(preset, folder, plans, budget.clips)
+    result = _gather(preset, folder, plans, budget.clips)
+    for way in plans: result['models'][way + WORDS] = [{name: answers[f'{name} words'] for name in BENCHES} for answers in result['models'][way]]
+    return result
 
 def run_table4(preset: Preset, folder: Path, seed: int) -> dict:
     "The four mixtures at the same number of questions."

@@ -7,13 +7,13 @@ import torch
 
 from track4d_ref.clip_sets import MIXTURES, NAMES, SHARES, cell_words, clip_lines, clip_set, draw_example, spoken
 from track4d_ref.evaluation import answers_aloud
-from track4d_ref.fine_tuning import FineTunePlan, fine_tune, fine_tune_step, prepare, verdicts
+from track4d_ref.fine_tuning import FineTunePlan, bench_examples, fine_tune, fine_tune_step, prepare, verdicts, verdicts_aloud
 from track4d_ref.presets import load_preset
 from track4d_ref.simulator import simulate_clip
-from track4d_ref.storage import InputError
+from track4d_ref.storage import InputError, project_path, read_json
 from track4d_ref.tables import BENCHES, budget_of, cell, rows_of, table2_cells, table4_cells
 from track4d_ref.tokens import train_tokenizer
-from track4d_ref.vlm import build_vlm
+from track4d_ref.vlm import build_vlm, load_vlm
 
 PRESET = load_preset('tiny', ('text_layers=1', 'vision_layers=1', 'text_width=48', 'text_heads=2', 'text_kv_heads=1', 'vision_width=32', 'vision_heads=2'))
 
@@ -127,3 +127,20 @@ def test_forms_are_drawn_as_the_benchmark_asks_them(data):
     assert set(drawn) <= set(SHARES) and SHARES['depth', 'choice'] == 1
     of = lambda form: sum(pair == ('depth', form) for pair in drawn)
     assert of('yes_no') > 3 * of('choice')
+
+
+def test_shipped_model_gives_its_stored_answers():
+    stored = read_json(project_path('results/table2_tiny.json'))['result']['models']
+    pairs = bench_examples(project_path('data_samples/bench'), load_preset('tiny'))[:8]
+    said, words = verdicts_aloud(*load_vlm(project_path('data_samples/questions_tiny')), pairs, progress=False)
+    assert len(said) == sum(len(records) for _, records in pairs) > 30
+    assert stored['full'][0]['bench'].startswith(said) and stored['full, by its words'][0]['bench'].startswith(words)
+
+
+def test_the_truth_is_read_right_in_both_ways():
+    from track4d_ref.evaluation import heard, heard_in_words
+    records = [record for bench in BENCHES for _, group in bench_examples(project_path(f'data_samples/{bench}'), load_preset('tiny')) for record in group]
+    for record in records:
+        text = f'{record.meta["label"]}, so {record.answer}'
+        assert heard(text, record) == heard_in_words(text, record) == record.answer
+    assert len(records) == 3028

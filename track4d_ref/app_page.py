@@ -20,7 +20,8 @@ from .looking import (Reply, clip_choices, first_thing, frame_uri, load_talker, 
 from .storage import InputError
 
 # %% ../nbs/28e_app.ipynb #066e9536
-KNOWN = {'tour_model': 'two minutes of questions', 'base_tiny': 'names things, no motion'}    # the shipped ones
+KNOWN = {'tour_model': 'two minutes of questions', 'base_tiny': 'names things, no motion',
+         'questions_tiny': 'an hour of 4D questions'}                                        # the shipped ones
 
 class Layout:
     "What stands where on the page; what happens on a click is the subclass's."

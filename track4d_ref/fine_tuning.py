@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LORA_LAYERS', 'VERDICTS_FROM', 'FineTunePlan', 'prepare', 'merged', 'name_ids', 'fine_tune_step', 'with_verdicts',
-           'grounded', 'fine_tune', 'bench_examples', 'bench_rows', 'verdicts']
+           'grounded', 'fine_tune', 'bench_examples', 'bench_rows', 'verdicts', 'verdicts_aloud']
 
 # %% ../nbs/26b_fine_tuning.ipynb #ca2d6591
 import time
@@ -16,10 +16,10 @@ import torch
 from tqdm.auto import tqdm
 
 from .clip_sets import NAMES, ClipSet, Mixture, draw_example
-from .evaluation import answer_row, answers_aloud, answers_of, without_answers
+from .evaluation import MOST_WORDS, answer_row, answers_of, heard, heard_in_words, without_answers
 from .examples import blinded, examples_from_files
 from .grounding import grounding_loss, listening, mention_places, new_readout
-from .packing import PackedClip, collate, naming_loss, packed_loss, visual_features
+from .packing import PackedClip, ask_packed, collate, naming_loss, packed_loss, visual_features
 from .presets import Preset
 from .scoring import score_rows
 from .sft import TrainPlan, TrainState, load_checkpoint, make_optimizers, save_checkpoint, schedule, write_log
@@ -90,12 +90,12 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
         if step >= VERDICTS_FROM * plan.steps: rows = [with_verdicts(row, asked) for row, asked in zip(rows, lines)]
         batch = collate(model, rows, list(examples), tokenizer.pad_token_id)
         seen = visual_features(model, batch)
-        with listening(model) as heard: loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
+        with listening(model) as states: loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
         total += loss.item()
         if seen is not None:
             words = torch.as_tensor(np.concatenate([data.words[k] for k in clips]), dtype=torch.float32)
             things, motion = token_naming_loss(model, seen, words, ids) * len(part), naming_loss(model, batch, seen)
-            told, turned = grounded(model, tokenizer, data, heard[0], clips, rows, lines)
+            told, turned = grounded(model, tokenizer, data, states[0], clips, rows, lines)
             loss = loss + plan.naming * (things + motion) / len(kept) + plan.grounding * (told / mentions + turned / len(kept))
         loss.backward()
     return total, questions
@@ -151,14 +151,23 @@ def bench_examples(bench: Path | str, preset: Preset) -> list[tuple]:
     examples, behind = examples_from_files(bench, preset)
     return list(zip(examples, behind))
 
-def bench_rows(model, tokenizer, pairs: list[tuple], blind: bool = False, progress: bool = True, answer=answers_of) -> list[dict]:
-    "Scored rows of a model's greedy answers, in the order of the pairs; `answer` is this or `answers_aloud`."
+def bench_rows(model, tokenizer, pairs: list[tuple], blind: bool = False, progress: bool = True) -> list[dict]:
+    "Scored rows of a model's answers by letter, in the order of the pairs."
     rows = []
     for example, records in tqdm(pairs, 'answering', unit='video', disable=not progress):
-        said = answer(model, tokenizer, blinded(example) if blind else example, records)
+        said = answers_of(model, tokenizer, blinded(example) if blind else example, records)
         rows += score_rows([answer_row(record, text) for record, text in zip(records, said)])
     return rows
 
 def verdicts(rows: list[dict]) -> str:
     "One digit per row: 1 = right."
     return ''.join('1' if row['correct'] else '0' for row in rows)
+
+def verdicts_aloud(model, tokenizer, pairs: list[tuple], blind: bool = False, progress: bool = True) -> tuple[str, str]:
+    "Digits of answers aloud in the order of the pairs, and of the same answers read by their words alone."
+    rows, worded = [], []
+    for example, records in tqdm(pairs, 'answering aloud', unit='video', disable=not progress):
+        texts = ask_packed(model, tokenizer, without_answers(blinded(example) if blind else example), MOST_WORDS)
+        for read, scored in ((heard, rows), (heard_in_words, worded)):
+            scored += score_rows([answer_row(record, read(text, record)) for record, text in zip(records, texts)])
+    return verdicts(rows), verdicts(worded)
