@@ -172,6 +172,7 @@ for words in (claim.meta['claim'], other): print(f"{words!r} about the claim {cl
 assert heard_in_words(f"{claim.meta['claim']}, so No", claim) == 'Yes' and heard_in_words(f'{other}, so Yes', claim) == 'No'
 assert heard_in_words(f"{claim.meta['label']}, so ?", claim) == claim.answer
 
+
 # %%
 #| export
 def answer_all(model, tokenizer, pairs: list[tuple[ClipExample, list[Record]]], blind: bool = False,

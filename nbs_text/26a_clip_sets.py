@@ -205,7 +205,6 @@ print(len(small), 'clips,', sum(len(line['plain']) + len(line['circled']) for li
 assert np.array_equal(again.frames, small.frames[:5]) and again.lines == small.lines[:5]
 assert len(list(folder.iterdir())) == 2
 
-
 # %% [markdown]
 # ## Mixtures
 #
