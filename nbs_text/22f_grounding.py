@@ -77,6 +77,9 @@ def object_truth(m: Measured) -> tuple[np.ndarray, np.ndarray]:
     fit = lambda rows: np.pad(rows, ((0, MOST_OBJECTS), (0, 0)))[:MOST_OBJECTS].astype(np.float32)
     return fit(np.clip(np.nan_to_num(values), -3, 3)), fit(weights)
 
+
+# %%
+#| export
 def camera_truth(m: Measured) -> np.ndarray:
     "Values (6,) of CAMERA_FACTS: displacement in the first camera's axes, then pan, tilt and roll, of order one."
     moved, turned = camera_displacement_m(m.w2c)[-1] / m.scale_m[0], np.deg2rad(camera_angles_deg(m.w2c)[-1])

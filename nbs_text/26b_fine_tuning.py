@@ -177,6 +177,12 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
         loss.backward()
     return total, questions
 
+
+# %% [markdown]
+# The two helpers of a step: the weight of the letters, and the grounding losses of a part.
+
+# %%
+#| export
 def with_verdicts(row: PackedClip, lines: tuple[dict, ...]) -> PackedClip:
     "The row with the letter (or Yes, No) of every closed question weighing as much as all words of its answer together."
     weights = row.weights.clone()

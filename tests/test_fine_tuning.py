@@ -122,6 +122,15 @@ def test_what_is_heard_of_an_answer_aloud(monkeypatch, text, choices, heard):
     assert answers_aloud(None, None, ClipExample('c', (), (({'role': 'user', 'content': 'how?'},),)), [record]) == [heard]
 
 
+def test_open_questions_keep_what_was_said(monkeypatch):
+    from types import SimpleNamespace
+    from track4d_ref.packing import ClipExample
+    monkeypatch.setattr('track4d_ref.evaluation.ask_packed', lambda model, tokenizer, example, most: ['moves up, so A', f'frame 3: at most {most}'])
+    records = [SimpleNamespace(choices=('moves down', 'moves up'), answer='A'), SimpleNamespace(choices=(), answer='frame 3: (0.1, 0.2) visible')]
+    turns = (({'role': 'user', 'content': 'how?'},),) * 2
+    assert answers_aloud(None, None, ClipExample('c', (), turns), records) == ['B', 'frame 3: at most 96']
+
+
 def test_forms_are_drawn_as_the_benchmark_asks_them(data):
     drawn = [(line['type'], line['form']) for k in range(60) for line in draw_example(data, k % 3, MIXTURES[0], 6, np.random.default_rng(k))[1]]
     assert set(drawn) <= set(SHARES) and SHARES['depth', 'choice'] == 1

@@ -62,10 +62,13 @@ def answers_of(model, tokenizer, example: ClipExample, records: list[Record],
     return answers
 
 # %% ../nbs/25e_evaluation.ipynb #f0ff109c
-MOST_WORDS = 40                  # tokens of an answer aloud; the longest option has 20
+MOST_WORDS = 40                  # tokens of an answer aloud; the longest option has 20. Open answers may have 96
 
 def heard(text: str, record: Record) -> str:
-    "The letter of the option that an answer aloud names, or the letter, Yes or No at its end; '' where none that is allowed was said."
+    """The letter of the option that an answer aloud names, or the letter, Yes or No at its end; '' where none that is allowed was said.
+
+    An answer to an open question is what was said."""
+    if not allowed_answers(record): return text.strip()
     words, _, last = text.strip().rpartition(', so ')
     if words in record.choices: return LETTERS[record.choices.index(words)]
     return last if last in allowed_answers(record) else ''
@@ -82,8 +85,8 @@ def heard_in_words(text: str, record: Record) -> str:
     return 'Yes' if claimed else 'No'
 
 def answers_aloud(model, tokenizer, example: ClipExample, records: list[Record]) -> list[str]:
-    "The model's answers to all closed questions of one example, said in words first."
-    texts = ask_packed(model, tokenizer, without_answers(example), MOST_WORDS)
+    "The model's answers to all questions of one example; those of closed ones are said in words first."
+    texts = ask_packed(model, tokenizer, without_answers(example), MOST_WORDS if all(map(allowed_answers, records)) else 96)
     return [heard(text, record) for text, record in zip(texts, records)]
 
 # %% ../nbs/25e_evaluation.ipynb #84c3f47d

@@ -100,6 +100,7 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
         loss.backward()
     return total, questions
 
+# %% ../nbs/26b_fine_tuning.ipynb #0ad0a1ee
 def with_verdicts(row: PackedClip, lines: tuple[dict, ...]) -> PackedClip:
     "The row with the letter (or Yes, No) of every closed question weighing as much as all words of its answer together."
     weights = row.weights.clone()
