@@ -12,7 +12,7 @@
 #   both. Drawing afresh instead of listing 400,000 pairs is **[ours]**
 # * **Needs** nothing
 # * **Time** 25 seconds
-# * **Before this** `09_questions`, `20_packing`, `22_sft`, `22f_grounding`
+# * **Before this** `09_questions`, `20_packing`, `22_sft`, `22f_grounding`, `22g_pointing`
 
 # %%
 #| export
@@ -30,6 +30,7 @@ from track4d_ref.grounding import camera_truth, mention_ends, object_truth
 from track4d_ref.measurements import measure
 from track4d_ref.packing import ClipExample
 from track4d_ref.patches import PatchLayout, Video
+from track4d_ref.pointing import object_shares, pair_motions
 from track4d_ref.presets import Preset, load_thresholds
 from track4d_ref.questions import QUESTION_TYPES, Question, Style, ask_measured_all
 from track4d_ref.references import draw_references
@@ -158,14 +159,17 @@ PIECE = 250
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Many clips: frames (M, T, H, W, 3) uint8, words of the cells (M, tokens, names), the question lines of each, and what mentions
-    are to know (`22f_grounding`): objects and their weights (M, 8, 33), cameras (M, 6)."""
+    """Many clips: frames (M, T, H, W, 3) uint8, words of the cells (M, tokens, names), the question lines of each; what mentions are to
+    know (`22f_grounding`): objects and their weights (M, 8, 33), cameras (M, 6); and what tokens are to feel (`22g_pointing`): shares of
+    objects (M, tokens, 8), their motions (M, pairs, 8, 4)."""
     frames: np.ndarray
     words: np.ndarray
     lines: list[dict]
     objects: np.ndarray
     weights: np.ndarray
     cameras: np.ndarray
+    shares: np.ndarray
+    motions: np.ndarray
 
     def __len__(self) -> int: return len(self.frames)
 
@@ -176,10 +180,11 @@ def make_piece(preset: Preset, seed: int, start: int, count: int, layout: PatchL
         clip = simulate_clip(seed, preset, index)
         frames.append(clip.view.frames); words.append(cell_words(clip, layout).astype(np.float16))
         lines.append(clip_lines(clip, np.random.default_rng([seed, index])))
-        truths.append((*object_truth(m := measure(clip)), camera_truth(m)))
+        m = measure(clip)
+        truths.append((*object_truth(m), camera_truth(m), object_shares(clip, layout).astype(np.float16), pair_motions(m, layout.temporal)))
     text = np.frombuffer(json.dumps(lines, ensure_ascii=False).encode(), np.uint8)
-    objects, weights, cameras = map(np.stack, zip(*truths))
-    return dict(frames=np.stack(frames), words=np.stack(words), lines=text, objects=objects, weights=weights, cameras=cameras)
+    told = dict(zip(('objects', 'weights', 'cameras', 'shares', 'motions'), map(np.stack, zip(*truths))))
+    return dict(frames=np.stack(frames), words=np.stack(words), lines=text) | told
 
 
 # %%
@@ -189,12 +194,12 @@ def clip_set(folder: Path | str, preset: Preset, seed: int, count: int, piece: i
     "The first `count` clips of a series with their questions, from the pieces in `folder`; missing pieces are made."
     folder, found = Path(folder), []
     for start in tqdm(range(0, count, piece), 'clips and questions', unit='piece', disable=not progress):
-        path = folder / f'grounded_{preset.name}_{layout.cell}px_{seed}_{start:06d}_{piece}.npz'
+        path = folder / f'pointed_{preset.name}_{layout.cell}px_{seed}_{start:06d}_{piece}.npz'
         if not path.exists(): write_arrays(path, **make_piece(preset, seed, start, piece, layout))
         found.append(read_arrays(path))
     lines = [line for arrays in found for line in json.loads(arrays['lines'].tobytes())]
     join = lambda name: np.concatenate([arrays[name] for arrays in found])[:count]
-    return ClipSet(join('frames'), join('words'), lines[:count], join('objects'), join('weights'), join('cameras'))
+    return ClipSet(join('frames'), join('words'), lines[:count], *map(join, ('objects', 'weights', 'cameras', 'shares', 'motions')))
 
 
 # %%

@@ -9,14 +9,16 @@
 # * **What** `FineTunePlan`, `fine_tune`, and the answers of a model to a benchmark
 # * **Why** rows of a table may differ in one thing only, so they share everything else
 # * **Paper** 4DP-QA §4.1: one epoch of 400K pairs, batch 128, AdamW, cosine, the visual encoder frozen. Here, too, the tower is
-#   frozen and its merger learns. Muon, the naming loss, grounded mentions (`22f_grounding`) and the batch (videos × questions) are **[ours]**
+#   frozen and its merger learns. Muon, the naming loss, grounded mentions (`22f_grounding`), pointing with a tower that learns
+#   (`22g_pointing`) and the batch (videos × questions) are **[ours]**
 # * **Needs** torch; peft for LoRA
 # * **Time** 45 seconds
-# * **Before this** `22f_grounding`, `26a_clip_sets`
+# * **Before this** `22f_grounding`, `22g_pointing`, `26a_clip_sets`
 
 # %%
 #| export
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from track4d_ref.evaluation import MOST_WORDS, answer_row, answers_of, heard, he
 from track4d_ref.examples import blinded, examples_from_files
 from track4d_ref.grounding import grounding_loss, listening, mention_places, new_readout
 from track4d_ref.packing import PackedClip, ask_packed, collate, naming_loss, packed_loss, visual_features
+from track4d_ref.pointing import POINT_LAYER, add_pointer, motion_loss, pointing_loss
 from track4d_ref.presets import Preset
 from track4d_ref.scoring import score_rows
 from track4d_ref.sft import TrainPlan, TrainState, load_checkpoint, make_optimizers, save_checkpoint, schedule, write_log
@@ -54,7 +57,8 @@ use_style(); torch.set_num_threads(1)
 # %% [markdown]
 # ## What is trained
 #
-# The blocks of the vision tower stay as they are. `full` trains the merger and the whole language model. `lora` adds low-rank
+# The blocks of the vision tower stay as they are, unless tokens are to feel motion (`22g_pointing`). `full` trains the merger and the whole
+# language model. `lora` adds low-rank
 # matrices to all linear layers of the language model and trains them with the merger; words and layers of the base stay. Merging
 # them later gives a plain model. `blind` is `full` without a video: what the wording alone can teach.
 #
@@ -72,6 +76,9 @@ class FineTunePlan:
     questions: int = 14              # per video
     naming: float = 0.5              # weight of the naming loss
     grounding: float = 3.0           # weight of the grounded mentions
+    pointing: float = 0.0            # weight of mentions that point at their object's tokens (22g_pointing)
+    moving: float = 0.0              # weight of the motions read from visual tokens; above 0 the tower's blocks are trained as well
+    verdicts_from: float = 1 / 8     # share of the steps after which a letter counts as much as the words before it
     learning_rate: float = 1e-3
     lora_rank: int = 16
     parts: int = 10                  # into which the videos of a step are cut; one video fits a processor's cache
@@ -95,8 +102,9 @@ def prepare(model, plan: FineTunePlan):
             model = get_peft_model(model, LoraConfig(r=plan.lora_rank, lora_alpha=2 * plan.lora_rank, target_modules=LORA_LAYERS))
     else: model.requires_grad_(True)
     tower = bare_model(model).model.visual
-    tower.requires_grad_(False); tower.merger.requires_grad_(True)
+    tower.requires_grad_(plan.moving > 0); tower.merger.requires_grad_(True)
     model.readout = new_readout(model, plan.seed)
+    if plan.pointing or plan.moving: add_pointer(model.readout, model, plan.seed)
     return model
 
 def merged(model):
@@ -142,7 +150,7 @@ assert torch.equal(answer_logits(wrapped, tokenizer, [without_answers(example)])
 # ## One step
 #
 # The loss of a step is the mean over its questions plus the naming loss of its visual tokens and the grounding loss of its mentions,
-# however many parts the videos are cut into. First the words are learned; after an eighth of the steps the letter counts as much as
+# however many parts the videos are cut into; a plan may add pointing and motion. First the words are learned; after an eighth of the steps the letter counts as much as
 # all words before it, since among six tokens it would hardly be heard. What is drawn depends on seed and step alone.
 
 # %%
@@ -150,8 +158,6 @@ assert torch.equal(answer_logits(wrapped, tokenizer, [without_answers(example)])
 def name_ids(tokenizer) -> torch.Tensor:
     "Token ids (names,) of the words of `NAMES` with a leading blank: the first piece where a word has several."
     return torch.tensor([tokenizer(f' {name}', add_special_tokens=False).input_ids[0] for name in NAMES])
-
-VERDICTS_FROM = 1 / 8            # [ours] share of the steps after which a letter counts as much as the words before it
 
 def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: int, spacing_s: float) -> tuple[float, int]:
     "Gradients of one step; mean loss per question and the number of questions."
@@ -161,19 +167,24 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
     kept = [(k, blinded(one) if plan.way == 'blind' else one, [line['hint'] for line in lines], lines) for k, one, lines in drawn if lines]
     questions, ids, total = sum(len(one.dialogues) for _, one, _, _ in kept), name_ids(tokenizer), 0.0
     mentions = max(sum(len(line['mentions']) for *_, lines in kept for line in lines), 1)
-    for part in np.array_split(np.arange(len(kept)), plan.parts):
+    for part in np.array_split(np.arange(len(kept)), min(plan.parts, len(kept))) if kept else ():
         clips, examples, hints, lines = zip(*(kept[k] for k in part))
         rows = [pack_lesson(model, tokenizer, one, hint) for one, hint in zip(examples, hints)]
-        if step >= VERDICTS_FROM * plan.steps: rows = [with_verdicts(row, asked) for row, asked in zip(rows, lines)]
+        if step >= plan.verdicts_from * plan.steps: rows = [with_verdicts(row, asked) for row, asked in zip(rows, lines)]
         batch = collate(model, rows, list(examples), tokenizer.pad_token_id)
         seen = visual_features(model, batch)
-        with listening(model) as states: loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
+        with listening(model) as states, listening(model, POINT_LAYER) as early:
+            loss = packed_loss(model, replace(batch, features=seen, pixels=None)) / questions
         total += loss.item()
         if seen is not None:
             words = torch.as_tensor(np.concatenate([data.words[k] for k in clips]), dtype=torch.float32)
             things, motion = token_naming_loss(model, seen, words, ids) * len(part), naming_loss(model, batch, seen)
-            told, turned = grounded(model, tokenizer, data, states[0], clips, rows, lines)
+            places = places_of(tokenizer, rows, lines)
+            told, turned = grounding_loss(model.readout, states[0], rows, places, *truth_of(data, clips, 'objects', 'weights', 'cameras'))
             loss = loss + plan.naming * (things + motion) / len(kept) + plan.grounding * (told / mentions + turned / len(kept))
+            if plan.pointing or plan.moving:
+                looked, felt = pointed(model, data, plan, batch.ids, early[0], seen, clips, places)
+                loss = loss + looked / mentions + felt / len(kept)
         loss.backward()
     return total, questions
 
@@ -191,11 +202,20 @@ def with_verdicts(row: PackedClip, lines: tuple[dict, ...]) -> PackedClip:
         if line['form'] in ('choice', 'yes_no'): weights[learned[-2]] += 1             # the last is the end of the turn
     return replace(row, weights=weights)
 
-def grounded(model, tokenizer, data: ClipSet, hidden: torch.Tensor, clips, rows, lines) -> tuple[torch.Tensor, torch.Tensor]:
-    "Grounding losses of mentions and cameras of some clips, summed; hidden states (B, L, width)."
-    places = [mention_places(tokenizer, row, [line['prompt'] for line in asked], [line['mentions'] for line in asked]) for row, asked in zip(rows, lines)]
-    truths = (torch.from_numpy(values[list(clips)]) for values in (data.objects, data.weights, data.cameras))
-    return grounding_loss(model.readout, hidden, rows, places, *truths)
+def places_of(tokenizer, rows, lines) -> list[list[tuple[int, int]]]:
+    "Per packed row the places of its mentions and their objects."
+    return [mention_places(tokenizer, row, [line['prompt'] for line in asked], [line['mentions'] for line in asked]) for row, asked in zip(rows, lines)]
+
+def truth_of(data: ClipSet, clips, *names: str) -> Iterator[torch.Tensor]:
+    "Arrays of the set for some clips, as float32 tensors."
+    return (torch.from_numpy(getattr(data, name)[list(clips)]).float() for name in names)
+
+def pointed(model, data: ClipSet, plan: FineTunePlan, ids: torch.Tensor, hidden: torch.Tensor, seen: torch.Tensor, clips,
+            places) -> tuple[torch.Tensor, torch.Tensor]:
+    "Weighted losses of `22g_pointing`: pointing summed over mentions, motion summed over clips."
+    shares, motions = truth_of(data, clips, 'shares', 'motions')
+    looked = pointing_loss(model.readout['pointer'], hidden, ids, bare_model(model).config.video_token_id, places, shares)
+    return plan.pointing * looked, plan.moving * motion_loss(model.readout['motion'], seen, shares, motions) * len(clips)
 
 
 # %%
@@ -264,9 +284,9 @@ assert paused is None and all(torch.equal(a, b) for a, b in zip(whole.parameters
 import csv
 losses = [float(row['loss']) for row in csv.DictReader(open(folder / 'whole/log.csv'))]
 figure, axis = plt.subplots(figsize=(6, 1.8)); axis.plot(losses, 'o-', ms=3, color=PALETTE[0])
-axis.axvline(VERDICTS_FROM * plan.steps, color='0.7', lw=1); axis.text(VERDICTS_FROM * plan.steps + 0.1, min(losses), 'from here letters count', fontsize=7)
+axis.axvline(plan.verdicts_from * plan.steps, color='0.7', lw=1); axis.text(plan.verdicts_from * plan.steps + 0.1, min(losses), 'from here letters count', fontsize=7)
 axis.set(xlabel='step', ylabel='loss per question', title='twelve steps on eight clips'); plt.show()
-counted = losses[int(np.ceil(VERDICTS_FROM * plan.steps)):]
+counted = losses[int(np.ceil(plan.verdicts_from * plan.steps)):]
 assert np.mean(counted[-3:]) < np.mean(counted[:3])
 
 

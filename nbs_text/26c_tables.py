@@ -74,11 +74,8 @@ def budget_of(preset: Preset) -> Budget:
 #
 # A model is trained, saved and asked all questions of both benchmarks: its verdicts are kept as digits. It is
 # a step that is kept, so that `table3` costs nothing after `table2`. The base answers by letter; what was fine-tuned says its answers
-# aloud and is read in two ways, as notebook `25e_evaluation` defines them. The trained model of Table 2 is shipped; this asks it again:
-#
-# ```
-# track4d evaluate --model data_samples/questions_tiny --bench data_samples/bench --aloud --out runs/answers_bench.jsonl
-# ```
+# aloud and is read in two ways, as notebook `25e_evaluation` defines them. A model that was trained on from here is shipped
+# ([`26ca_rounds`](26ca_rounds.ipynb)).
 
 # %%
 #| export
@@ -88,7 +85,8 @@ def bench_folder(name: str) -> Path:
     "A shipped benchmark or checkpoint by its name in data_samples."
     return project_path(f'data_samples/{name}')
 
-def _answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+def answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+    "Verdicts of answers said aloud, per benchmark, and of their words alone (`NAME words`)."
     found = {}
     for name in BENCHES:
         found[name], found[f'{name} words'] = verdicts_aloud(model, tokenizer, bench_examples(bench_folder(name), preset), blind)
@@ -102,14 +100,14 @@ def model_folder(folder: Path, plan: FineTunePlan, clips: int) -> Path:
     "Where the model of a plan is kept, with checkpoint and log beside it."
     return folder / f'{plan.way}_{plan.mixture.name}_{plan.steps}_{clips}_{plan.seed}'.replace(' ', '').replace('+', '_') / 'model'
 
-def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], plan: FineTunePlan, clips: int) -> dict[str, str]:
-    "Verdicts of the base model after this training, per benchmark; kept in `folder`."
-    kept = model_folder(folder, plan, clips)
+def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], plan: FineTunePlan, clips: int, start: Path | None = None) -> dict[str, str]:
+    "Verdicts of the model in `start` (None = the base) after this training, per benchmark; kept in `folder`."
+    kept, start = model_folder(folder, plan, clips), start or bench_folder('base_tiny')
     def make():
-        model, tokenizer = load_vlm(bench_folder('base_tiny'))
+        model, tokenizer = load_vlm(start)
         save_vlm(fine_tune(model, tokenizer, data(), plan, preset, kept.parent), tokenizer, kept)
-        return _answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
-    return step(folder, kept.parent.name, _key(plan, clips), make)
+        return answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
+    return step(folder, kept.parent.name, _key(plan, clips, start=data_hash([start])), make)
 
 
 # %%

@@ -73,7 +73,7 @@ class LadderPlan:
     words: int = 130                 # most words of a chain
     samples: int = 2                 # per held-out question, for the mean reward
     seeds: int = 3
-    grpo: GrpoSettings = GrpoSettings(group=8, learning_rate=1e-4, kl=0.02, words=130, prompts_per_step=3, steps=12)
+    grpo: GrpoSettings = GrpoSettings(group=8, learning_rate=5e-5, kl=0.02, words=130, prompts_per_step=8, steps=100)   # the paper's rate
 
 SUBTASKS = {'camera_distance': 'cam. dist.', 'camera_direction': 'cam. dir.', 'object_distance': 'obj. dist.', 'object_camera_distance': 'obj–cam dist.',
             'object_camera_change': 'rel. dist.', 'object_camera_side': 'rel. dir.', 'object_camera_approach': 'rel. dir.'}

@@ -23,6 +23,7 @@ from track4d_ref.curation import CURATION
 from track4d_ref.experiments import GUESSING, Experiment, read_result, result_file, write_result
 from track4d_ref.ladder import GRPO_REWARD, LADDER
 from track4d_ref.presets import Preset
+from track4d_ref.rounds import ROUNDS_EXPERIMENT
 from track4d_ref.scoring import render_markdown, render_text
 from track4d_ref.storage import InputError
 from track4d_ref.tables import DATASIZE, TABLE2, TABLE3, TABLE4
@@ -48,7 +49,7 @@ use_style()
 # %%
 #| export
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL, TRACK4D_PARTS,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, ROUNDS_EXPERIMENT, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL, TRACK4D_PARTS,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:

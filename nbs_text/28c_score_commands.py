@@ -143,10 +143,13 @@ def reproduce(names: Annotated[list[str], typer.Argument(help='tables by name, o
               as_json: JsonOption = False) -> None:
     "Make the papers' tables again at reduced scale, the paper's number beside ours."
     from track4d_ref.presets import load_preset
-    from track4d_ref.reproduce import chosen_experiments, reproduce as make
+    from track4d_ref.reproduce import chosen_experiments, reproduce as make, stored_experiments
     settings = load_preset(preset, tuple(set_))
-    made = [make(experiment, settings, out, seed, from_results) for experiment in chosen_experiments(names)]
-    say({'results': [stored for stored, _ in made]}, as_json, '\n\n'.join(text for _, text in made))
+    chosen, stored = chosen_experiments(names), stored_experiments(settings.name)
+    missing = [experiment.name for experiment in chosen if from_results and names == ['all'] and experiment not in stored]
+    made = [make(experiment, settings, out, seed, from_results) for experiment in chosen if experiment.name not in missing]
+    note = [f'No stored result yet: {", ".join(missing)}; make one with track4d reproduce NAME --preset {settings.name}'] if missing else []
+    say({'results': [found for found, _ in made], 'missing': missing}, as_json, '\n\n'.join([text for _, text in made] + note))
 
 
 # %%

@@ -45,7 +45,7 @@ from track4d_ref.storage import project_path
 # %%
 #| export
 KNOWN = {'tour_model': 'two minutes of questions', 'base_tiny': 'names things, no motion',
-         'questions_tiny': 'an hour of 4D questions'}                                        # the shipped ones
+         'questions_tiny': 'two hours of 4D questions'}                                        # the shipped ones
 
 class Layout:
     "What stands where on the page; what happens on a click is the subclass's."

@@ -36,6 +36,15 @@ def fails_with(words, *command):
     assert 'Traceback' not in done.stderr and words in done.stderr
 
 
+def test_all_stored_results_are_shown_and_missing_ones_named():
+    done = track4d('reproduce', 'all', '--from-results', '--json')
+    told = json.loads(done.stdout)
+    names = [stored['experiment'] for stored in told['results']]
+    assert done.returncode == 0 and 'table2' in names and not set(names) & set(told['missing'])
+    from track4d_ref.reproduce import EXPERIMENTS
+    assert {*names, *told['missing']} == set(EXPERIMENTS)
+
+
 def test_wrong_preset_key_is_named(tmp_path):
     fails_with("unknown key 'framse'", 'data', 'simulate', '--n', 2, '--out', tmp_path / 'clips', '--set', 'framse=4')
     assert not (tmp_path / 'clips').exists()

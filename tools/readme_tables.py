@@ -74,6 +74,17 @@ def results_table() -> str:
     share = lambda model: f'{100 * np.mean([digit == "1" for seed in table2["models"][model] for digit in seed["bench"]]):.1f} %'
     line('4DP-QA-Bench-tiny, eleven types: base; after 800 steps on 4D questions, and its words alone; the same blind, and its words; chance',
          f'{share("base")}; {share("full")}, {share("full, by its words")}; {share("blind")}, {share("blind, by its words")}; {100 * chance:.1f} %', 'table2_tiny', 0)
+    if (ROOT / 'results/rounds_tiny.json').exists():
+        from track4d_ref.rounds import steps_of
+        rounds = read('rounds_tiny')['result']
+        last = steps_of(rounds)[-1]
+        score = lambda model, kind='': 100 * np.mean([digit == '1' for (_, name, *_), digit in zip(rounds['questions']['bench'], rounds['models'][model][0]['bench']) if kind in name])
+        line(f'the shipped model after a second round, {last} in all, and its words alone; camera movement; with its video hidden',
+             f'{score(last):.1f} %, {score(f"{last}, by its words"):.1f} %; {score(last, "camera_movement"):.1f} %; {score("last, video hidden"):.1f} %', 'rounds_tiny', 0)
+    if (ROOT / 'results/grpo_reward_tiny.json').exists():
+        from track4d_ref.ladder import reward_cells
+        total = next(row for row in reward_cells(read('grpo_reward_tiny')['result']) if row[0] == 'total')
+        line('GRPO with the ST-reward, mean reward on held-out prompts: cold start; after 100 steps; runs that gained, p (sign-flip)', f'{total[1]}; {total[2]}; {total[4]}, {total[5]}', 'grpo_reward_tiny', 0)
     drawn = read('benchmark_simulator')['extra']
     speed = {row['name']: row['clips_per_s'] for row in drawn['rows']}
     line('simulator, 8 frames of 112 × 112 on two cores: one sample per pixel; with smoothing, the default',

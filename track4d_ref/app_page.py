@@ -21,7 +21,7 @@ from .storage import InputError
 
 # %% ../nbs/28e_app.ipynb #066e9536
 KNOWN = {'tour_model': 'two minutes of questions', 'base_tiny': 'names things, no motion',
-         'questions_tiny': 'an hour of 4D questions'}                                        # the shipped ones
+         'questions_tiny': 'two hours of 4D questions'}                                        # the shipped ones
 
 class Layout:
     "What stands where on the page; what happens on a click is the subclass's."

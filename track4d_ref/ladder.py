@@ -61,9 +61,6 @@ class Ladder:
     def transfer(self) -> Bench:
         return self.once('transfer', lambda: bench(self.folder / 'set', self.preset, SEEDS['transfer'], self.plan.transfer, HELD_OUT))
 
-    @property
-    def half(self) -> Bench: return self.bench[0], self.bench[1][::2]      # held-out questions for the runs beyond the ladder
-
     def path(self, rung: str, seed: int) -> Path: return self.folder / (rung if rung == 'base' else f'{rung}_{seed}')
 
     def parent(self, rung: str, seed: int) -> tuple[str, int]:
@@ -87,7 +84,7 @@ class Ladder:
         states = self.states.under(model, tokenizer)
         judge = (lambda asked: judged(model, tokenizer, asked, self.preset, self.plan, states)) if name in THINKERS else (
             lambda asked: direct(model, tokenizer, asked, self.preset))
-        if seed >= EXTRA: return dict(rewards=mean_reward(model, tokenizer, self.half, self.preset, self.plan, seed, states), curve=curve)
+        if seed >= EXTRA: return dict(rewards=mean_reward(model, tokenizer, self.bench, self.preset, self.plan, seed, states), curve=curve)
         rewards = mean_reward(model, tokenizer, self.bench, self.preset, self.plan, seed, states) if name in THINKERS else None
         return dict(bench=judge(self.bench), transfer=judge(self.transfer), rewards=rewards, curve=curve)
 
@@ -153,7 +150,7 @@ def sampled_before(ladder: Ladder, seed: int) -> dict[str, float]:
     "Parts of the reward of the first cold start, sampled with a run's own random numbers; kept."
     def make() -> dict[str, float]:
         model, tokenizer = load_vlm(ladder.path('cold', 0))
-        return mean_reward(model, tokenizer, ladder.half, ladder.preset, ladder.plan, seed, ladder.states.under(model, tokenizer))
+        return mean_reward(model, tokenizer, ladder.bench, ladder.preset, ladder.plan, seed, ladder.states.under(model, tokenizer))
     return step(ladder.folder, f'before_{seed}', dict(seed=seed, samples=ladder.plan.samples, bench=ladder.plan.bench), make)
 
 def run_grpo_reward(preset: Preset, folder: Path, seed: int, plan: LadderPlan | None = None, runs: int = RUNS) -> dict:

@@ -14,6 +14,7 @@ from .curation import CURATION
 from .experiments import GUESSING, Experiment, read_result, result_file, write_result
 from .ladder import GRPO_REWARD, LADDER
 from .presets import Preset
+from .rounds import ROUNDS_EXPERIMENT
 from .scoring import render_markdown, render_text
 from .storage import InputError
 from .tables import DATASIZE, TABLE2, TABLE3, TABLE4
@@ -24,7 +25,7 @@ from .track_answers import TRACKS
 
 # %% ../nbs/26z_reproduce.ipynb #9eca259f
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (
-    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL, TRACK4D_PARTS,
+    GUESSING, TABLE2, TABLE3, TABLE4, DATASIZE, ROUNDS_EXPERIMENT, TRACKS, CURATION, LADDER, GRPO_REWARD, TRACK4D, TRACK4D_REAL, TRACK4D_PARTS,
 )}
 
 def chosen_experiments(names: Iterable[str]) -> list[Experiment]:

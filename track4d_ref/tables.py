@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BUDGETS', 'BENCHES', 'WORDS', 'COLUMNS', 'PAPER_ROWS', 'SCALE', 'TABLE2', 'TABLE3', 'TABLE4', 'DATASIZE', 'Budget',
-           'budget_of', 'bench_folder', 'model_folder', 'train_and_answer', 'base_answers', 'bench_questions',
-           'base_layout', 'training_set', 'plans_of', 'run_table2', 'run_table4', 'rows_of', 'selected', 'cell',
-           'chance_cell', 'columns_of', 'table2_cells', 'table3_cells', 'table4_cells', 'run_datasize',
-           'datasize_cells']
+           'budget_of', 'bench_folder', 'answers_aloud', 'model_folder', 'train_and_answer', 'base_answers',
+           'bench_questions', 'base_layout', 'training_set', 'plans_of', 'run_table2', 'run_table4', 'rows_of',
+           'selected', 'cell', 'chance_cell', 'columns_of', 'table2_cells', 'table3_cells', 'table4_cells',
+           'run_datasize', 'datasize_cells']
 
 # %% ../nbs/26c_tables.ipynb #5a1a9454
 from collections.abc import Callable
@@ -53,7 +53,8 @@ def bench_folder(name: str) -> Path:
     "A shipped benchmark or checkpoint by its name in data_samples."
     return project_path(f'data_samples/{name}')
 
-def _answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+def answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+    "Verdicts of answers said aloud, per benchmark, and of their words alone (`NAME words`)."
     found = {}
     for name in BENCHES:
         found[name], found[f'{name} words'] = verdicts_aloud(model, tokenizer, bench_examples(bench_folder(name), preset), blind)
@@ -67,14 +68,14 @@ def model_folder(folder: Path, plan: FineTunePlan, clips: int) -> Path:
     "Where the model of a plan is kept, with checkpoint and log beside it."
     return folder / f'{plan.way}_{plan.mixture.name}_{plan.steps}_{clips}_{plan.seed}'.replace(' ', '').replace('+', '_') / 'model'
 
-def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], plan: FineTunePlan, clips: int) -> dict[str, str]:
-    "Verdicts of the base model after this training, per benchmark; kept in `folder`."
-    kept = model_folder(folder, plan, clips)
+def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], plan: FineTunePlan, clips: int, start: Path | None = None) -> dict[str, str]:
+    "Verdicts of the model in `start` (None = the base) after this training, per benchmark; kept in `folder`."
+    kept, start = model_folder(folder, plan, clips), start or bench_folder('base_tiny')
     def make():
-        model, tokenizer = load_vlm(bench_folder('base_tiny'))
+        model, tokenizer = load_vlm(start)
         save_vlm(fine_tune(model, tokenizer, data(), plan, preset, kept.parent), tokenizer, kept)
-        return _answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
-    return step(folder, kept.parent.name, _key(plan, clips), make)
+        return answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
+    return step(folder, kept.parent.name, _key(plan, clips, start=data_hash([start])), make)
 
 # %% ../nbs/26c_tables.ipynb #08fd57f5
 def base_answers(folder: Path, preset: Preset) -> dict[str, str]:
