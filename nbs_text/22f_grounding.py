@@ -221,6 +221,9 @@ def new_readout(model, seed: int) -> torch.nn.ModuleDict:
         torch.manual_seed(seed)
         return torch.nn.ModuleDict(dict(mention=torch.nn.Linear(width, sum(OBJECT_FACTS.values())), camera=torch.nn.Linear(width, sum(CAMERA_FACTS.values()))))
 
+
+# %%
+#| export
 def grounding_loss(readout: torch.nn.ModuleDict, hidden: torch.Tensor, rows: list[PackedClip], places: list[list[tuple[int, int]]],
                    truth: torch.Tensor, weights: torch.Tensor, camera: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum over mentions, and sum over clips (for the camera), of the mean error of what hidden states (B, L, width) tell.

@@ -173,6 +173,9 @@ class ClipSet:
 
     def __len__(self) -> int: return len(self.frames)
 
+
+# %%
+#| export
 def make_piece(preset: Preset, seed: int, start: int, count: int, layout: PatchLayout = PatchLayout()) -> dict[str, np.ndarray]:
     "Arrays of clips start … start + count − 1 of a series."
     frames, words, lines, truths = [], [], [], []

@@ -57,10 +57,10 @@ use_style(); torch.set_num_threads(1)
 # %% [markdown]
 # ## What is trained
 #
-# The blocks of the vision tower stay as they are, unless tokens are to feel motion (`22g_pointing`). `full` trains the merger and the whole
-# language model. `lora` adds low-rank
-# matrices to all linear layers of the language model and trains them with the merger; words and layers of the base stay. Merging
-# them later gives a plain model. `blind` is `full` without a video: what the wording alone can teach.
+# The blocks of the vision tower stay as they are, unless tokens are to feel motion (`22g_pointing`). `full` trains the merger and the
+# whole language model. `lora` adds low-rank matrices to all linear layers of the language model and trains them with the merger; words
+# and layers of the base stay. Merging them later gives a plain model. `blind` is `full` without a video: what the wording alone can
+# teach.
 #
 # During training, and only then, a linear layer reads from every mention of an object what the simulator knows of it.
 
@@ -150,8 +150,9 @@ assert torch.equal(answer_logits(wrapped, tokenizer, [without_answers(example)])
 # ## One step
 #
 # The loss of a step is the mean over its questions plus the naming loss of its visual tokens and the grounding loss of its mentions,
-# however many parts the videos are cut into; a plan may add pointing and motion. First the words are learned; after an eighth of the steps the letter counts as much as
-# all words before it, since among six tokens it would hardly be heard. What is drawn depends on seed and step alone.
+# however many parts the videos are cut into; a plan may add pointing and motion. First the words are learned; after an eighth of the
+# steps the letter counts as much as all words before it, since among six tokens it would hardly be heard. What is drawn depends on
+# seed and step alone.
 
 # %%
 #| export
@@ -159,6 +160,9 @@ def name_ids(tokenizer) -> torch.Tensor:
     "Token ids (names,) of the words of `NAMES` with a leading blank: the first piece where a word has several."
     return torch.tensor([tokenizer(f' {name}', add_special_tokens=False).input_ids[0] for name in NAMES])
 
+
+# %%
+#| export
 def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: int, spacing_s: float) -> tuple[float, int]:
     "Gradients of one step; mean loss per question and the number of questions."
     rng = np.random.default_rng([plan.seed, step])
@@ -183,14 +187,14 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
             told, turned = grounding_loss(model.readout, states[0], rows, places, *truth_of(data, clips, 'objects', 'weights', 'cameras'))
             loss = loss + plan.naming * (things + motion) / len(kept) + plan.grounding * (told / mentions + turned / len(kept))
             if plan.pointing or plan.moving:
-                looked, felt = pointed(model, data, plan, batch.ids, early[0], seen, clips, places)
-                loss = loss + looked / mentions + felt / len(kept)
+                looked, felt = pointed(model, data, batch.ids, early[0], seen, clips, places)
+                loss = loss + plan.pointing * looked / mentions + plan.moving * felt / len(kept)
         loss.backward()
     return total, questions
 
 
 # %% [markdown]
-# The two helpers of a step: the weight of the letters, and the grounding losses of a part.
+# The helpers of a step: the weight of the letters, where mentions are, what is true of some clips, and the losses of `22g_pointing`.
 
 # %%
 #| export
@@ -210,12 +214,11 @@ def truth_of(data: ClipSet, clips, *names: str) -> Iterator[torch.Tensor]:
     "Arrays of the set for some clips, as float32 tensors."
     return (torch.from_numpy(getattr(data, name)[list(clips)]).float() for name in names)
 
-def pointed(model, data: ClipSet, plan: FineTunePlan, ids: torch.Tensor, hidden: torch.Tensor, seen: torch.Tensor, clips,
-            places) -> tuple[torch.Tensor, torch.Tensor]:
-    "Weighted losses of `22g_pointing`: pointing summed over mentions, motion summed over clips."
+def pointed(model, data: ClipSet, ids: torch.Tensor, hidden: torch.Tensor, seen: torch.Tensor, clips, places) -> tuple[torch.Tensor, torch.Tensor]:
+    "Losses of `22g_pointing`: pointing summed over mentions, motion summed over clips."
     shares, motions = truth_of(data, clips, 'shares', 'motions')
     looked = pointing_loss(model.readout['pointer'], hidden, ids, bare_model(model).config.video_token_id, places, shares)
-    return plan.pointing * looked, plan.moving * motion_loss(model.readout['motion'], seen, shares, motions) * len(clips)
+    return looked, motion_loss(model.readout['motion'], seen, shares, motions) * len(clips)
 
 
 # %%

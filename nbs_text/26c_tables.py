@@ -85,7 +85,7 @@ def bench_folder(name: str) -> Path:
     "A shipped benchmark or checkpoint by its name in data_samples."
     return project_path(f'data_samples/{name}')
 
-def answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+def bench_answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
     "Verdicts of answers said aloud, per benchmark, and of their words alone (`NAME words`)."
     found = {}
     for name in BENCHES:
@@ -106,7 +106,7 @@ def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], 
     def make():
         model, tokenizer = load_vlm(start)
         save_vlm(fine_tune(model, tokenizer, data(), plan, preset, kept.parent), tokenizer, kept)
-        return answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
+        return bench_answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
     return step(folder, kept.parent.name, _key(plan, clips, start=data_hash([start])), make)
 
 

@@ -306,8 +306,9 @@ LADDER = Experiment('ladder', 'MLLM-4D, ablation table', SCALE, run_ladder, ladd
 GRPO_REWARD = Experiment('grpo_reward', 'MLLM-4D §5.3; the paper prints no reward', SCALE, run_grpo_reward, reward_cells)
 
 # %% [markdown]
-# The result of `track4d reproduce grpo_reward --preset tiny`. The rate is the paper's (5e-5); four times as much, without KL, destroys the chains (`LOG.md`).
-# All parts rise, places and form most surely; a right letter is still a guess before and after, and whether it rises is not resolved.
+# The result of `track4d reproduce grpo_reward --preset tiny`. The rate is the paper's (5e-5); four times as much, without KL, destroys
+# the chains (`LOG.md`). All parts rise, places and form most surely; a right letter is still a guess before and after, and whether it
+# rises is not resolved.
 
 # %%
 learned = shipped('grpo_reward', lambda: run_grpo_reward(preset, folder / 'grpo_reward', 0, short, runs=2))

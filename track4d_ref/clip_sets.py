@@ -101,6 +101,7 @@ class ClipSet:
 
     def __len__(self) -> int: return len(self.frames)
 
+# %% ../nbs/26a_clip_sets.ipynb #40334f19
 def make_piece(preset: Preset, seed: int, start: int, count: int, layout: PatchLayout = PatchLayout()) -> dict[str, np.ndarray]:
     "Arrays of clips start … start + count − 1 of a series."
     frames, words, lines, truths = [], [], [], []

@@ -80,6 +80,7 @@ def name_ids(tokenizer) -> torch.Tensor:
     "Token ids (names,) of the words of `NAMES` with a leading blank: the first piece where a word has several."
     return torch.tensor([tokenizer(f' {name}', add_special_tokens=False).input_ids[0] for name in NAMES])
 
+# %% ../nbs/26b_fine_tuning.ipynb #17877ac8
 def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: int, spacing_s: float) -> tuple[float, int]:
     "Gradients of one step; mean loss per question and the number of questions."
     rng = np.random.default_rng([plan.seed, step])
@@ -104,8 +105,8 @@ def fine_tune_step(model, tokenizer, data: ClipSet, plan: FineTunePlan, step: in
             told, turned = grounding_loss(model.readout, states[0], rows, places, *truth_of(data, clips, 'objects', 'weights', 'cameras'))
             loss = loss + plan.naming * (things + motion) / len(kept) + plan.grounding * (told / mentions + turned / len(kept))
             if plan.pointing or plan.moving:
-                looked, felt = pointed(model, data, plan, batch.ids, early[0], seen, clips, places)
-                loss = loss + looked / mentions + felt / len(kept)
+                looked, felt = pointed(model, data, batch.ids, early[0], seen, clips, places)
+                loss = loss + plan.pointing * looked / mentions + plan.moving * felt / len(kept)
         loss.backward()
     return total, questions
 
@@ -126,12 +127,11 @@ def truth_of(data: ClipSet, clips, *names: str) -> Iterator[torch.Tensor]:
     "Arrays of the set for some clips, as float32 tensors."
     return (torch.from_numpy(getattr(data, name)[list(clips)]).float() for name in names)
 
-def pointed(model, data: ClipSet, plan: FineTunePlan, ids: torch.Tensor, hidden: torch.Tensor, seen: torch.Tensor, clips,
-            places) -> tuple[torch.Tensor, torch.Tensor]:
-    "Weighted losses of `22g_pointing`: pointing summed over mentions, motion summed over clips."
+def pointed(model, data: ClipSet, ids: torch.Tensor, hidden: torch.Tensor, seen: torch.Tensor, clips, places) -> tuple[torch.Tensor, torch.Tensor]:
+    "Losses of `22g_pointing`: pointing summed over mentions, motion summed over clips."
     shares, motions = truth_of(data, clips, 'shares', 'motions')
     looked = pointing_loss(model.readout['pointer'], hidden, ids, bare_model(model).config.video_token_id, places, shares)
-    return plan.pointing * looked, plan.moving * motion_loss(model.readout['motion'], seen, shares, motions) * len(clips)
+    return looked, motion_loss(model.readout['motion'], seen, shares, motions) * len(clips)
 
 # %% ../nbs/26b_fine_tuning.ipynb #16e27ea1
 def fine_tune(model, tokenizer, data: ClipSet, plan: FineTunePlan, preset: Preset, out: Path | str, stop: float | None = None,

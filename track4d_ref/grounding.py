@@ -99,6 +99,7 @@ def new_readout(model, seed: int) -> torch.nn.ModuleDict:
         torch.manual_seed(seed)
         return torch.nn.ModuleDict(dict(mention=torch.nn.Linear(width, sum(OBJECT_FACTS.values())), camera=torch.nn.Linear(width, sum(CAMERA_FACTS.values()))))
 
+# %% ../nbs/22f_grounding.ipynb #f5f5361a
 def grounding_loss(readout: torch.nn.ModuleDict, hidden: torch.Tensor, rows: list[PackedClip], places: list[list[tuple[int, int]]],
                    truth: torch.Tensor, weights: torch.Tensor, camera: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum over mentions, and sum over clips (for the camera), of the mean error of what hidden states (B, L, width) tell.

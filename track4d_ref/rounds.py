@@ -16,7 +16,7 @@ from .experiments import Experiment, step
 from .fine_tuning import FineTunePlan
 from .presets import Preset
 from .runcard import data_hash
-from .tables import (BENCHES, COLUMNS, SCALE, WORDS, answers_aloud, base_answers, bench_folder, bench_questions, budget_of, cell, chance_cell,
+from .tables import (BENCHES, COLUMNS, SCALE, WORDS, base_answers, bench_answers_aloud, bench_folder, bench_questions, budget_of, cell, chance_cell,
                                 columns_of, model_folder, plans_of, rows_of, train_and_answer, training_set)
 from .vlm import load_vlm
 
@@ -41,7 +41,7 @@ def run_rounds(preset: Preset, folder: Path, seed: int) -> dict:
         answers = train_and_answer(shared, preset, training_set(preset, folder.parent, clips), plan, clips, start)
         start, done = model_folder(shared, plan, clips), done + plan.steps
         models |= {f'{done} steps': [answers], f'{done} steps{WORDS}': [{name: answers[f'{name} words'] for name in BENCHES}]}
-    models[HIDDEN] = [step(shared, 'hidden', dict(model=data_hash([start])), lambda: answers_aloud(*load_vlm(start), preset, True))]
+    models[HIDDEN] = [step(shared, 'hidden', dict(model=data_hash([start])), lambda: bench_answers_aloud(*load_vlm(start), preset, True))]
     return dict(questions={name: bench_questions(name, preset) for name in BENCHES}, models=models)
 
 def steps_of(result: dict) -> list[str]:

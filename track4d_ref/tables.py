@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BUDGETS', 'BENCHES', 'WORDS', 'COLUMNS', 'PAPER_ROWS', 'SCALE', 'TABLE2', 'TABLE3', 'TABLE4', 'DATASIZE', 'Budget',
-           'budget_of', 'bench_folder', 'answers_aloud', 'model_folder', 'train_and_answer', 'base_answers',
+           'budget_of', 'bench_folder', 'bench_answers_aloud', 'model_folder', 'train_and_answer', 'base_answers',
            'bench_questions', 'base_layout', 'training_set', 'plans_of', 'run_table2', 'run_table4', 'rows_of',
            'selected', 'cell', 'chance_cell', 'columns_of', 'table2_cells', 'table3_cells', 'table4_cells',
            'run_datasize', 'datasize_cells']
@@ -53,7 +53,7 @@ def bench_folder(name: str) -> Path:
     "A shipped benchmark or checkpoint by its name in data_samples."
     return project_path(f'data_samples/{name}')
 
-def answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
+def bench_answers_aloud(model, tokenizer, preset: Preset, blind: bool) -> dict[str, str]:
     "Verdicts of answers said aloud, per benchmark, and of their words alone (`NAME words`)."
     found = {}
     for name in BENCHES:
@@ -74,7 +74,7 @@ def train_and_answer(folder: Path, preset: Preset, data: Callable[[], ClipSet], 
     def make():
         model, tokenizer = load_vlm(start)
         save_vlm(fine_tune(model, tokenizer, data(), plan, preset, kept.parent), tokenizer, kept)
-        return answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
+        return bench_answers_aloud(*load_vlm(kept), preset, plan.way == 'blind')          # of the saved weights, which are those that travel
     return step(folder, kept.parent.name, _key(plan, clips, start=data_hash([start])), make)
 
 # %% ../nbs/26c_tables.ipynb #08fd57f5
