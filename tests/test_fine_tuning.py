@@ -9,7 +9,7 @@ from track4d_ref.clip_sets import MIXTURES, NAMES, SHARES, cell_words, clip_line
 from track4d_ref.evaluation import answers_aloud
 from track4d_ref.fine_tuning import FineTunePlan, bench_examples, fine_tune, fine_tune_step, prepare, verdicts, verdicts_aloud
 from track4d_ref.presets import load_preset
-from track4d_ref.rounds import ROUNDS, rounds_cells, rounds_of, steps_of
+from track4d_ref.rounds import ROUNDS, rounds_cells, rounds_of, run_rounds, steps_of
 from track4d_ref.simulator import simulate_clip
 from track4d_ref.storage import InputError, project_path, read_json
 from track4d_ref.tables import BENCHES, budget_of, cell, rows_of, table2_cells, table4_cells
@@ -200,6 +200,11 @@ def test_rounds_go_on_from_the_plan_of_table_2():
     assert (first.steps, clips, first.seed, first.pointing, first.moving) == (budget_of(preset).steps, budget_of(preset).clips, 3, 0, 0)
     assert [plan.seed for plan, _ in further] == [4] and len(further) == len(ROUNDS['tiny'])
     assert all(plan.way == first.way and plan.mixture == first.mixture and plan.videos == first.videos for plan, _ in further)
+
+
+def test_rounds_without_a_budget_stop_before_anything_is_asked(tmp_path):
+    with pytest.raises(InputError, match='budget'): run_rounds(load_preset('rtx24'), tmp_path / 'rounds', 0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rounds_stand_in_order_of_their_steps():

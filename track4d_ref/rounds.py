@@ -35,9 +35,9 @@ HIDDEN = 'last, video hidden'
 
 def run_rounds(preset: Preset, folder: Path, seed: int) -> dict:
     "Train round after round and ask both benchmarks after each; at the end once more without the video."
-    shared, start, done = folder.parent / 'models', bench_folder('base_tiny'), 0
+    plans, shared, start, done = rounds_of(preset, seed), folder.parent / 'models', bench_folder('base_tiny'), 0
     models = {'base': [base_answers(shared, preset)]}
-    for plan, clips in rounds_of(preset, seed):
+    for plan, clips in plans:
         answers = train_and_answer(shared, preset, training_set(preset, folder.parent, clips), plan, clips, start)
         start, done = model_folder(shared, plan, clips), done + plan.steps
         models |= {f'{done} steps': [answers], f'{done} steps{WORDS}': [{name: answers[f'{name} words'] for name in BENCHES}]}
